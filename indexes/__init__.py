@@ -1,0 +1,66 @@
+"""FAISS indexes over unit vectors: float32 (n, d) in, int64 rows and scores out.
+
+    index = build_index(vectors, IndexSpec("IVF256,Flat", nprobe=16))
+    scores, rows = index.search(queries, k=10)          # (q, 10), (q, 10)
+
+Everything public is named here. Names load on first use, so that `import indexes` brings in
+neither faiss nor torch: a command's `--help` must not wait for them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from indexes.errors import (
+    DimensionError,
+    IndexFileError,
+    RetrievalError,
+    SpecError,
+    VectorError,
+    VectorIndexError,
+)
+
+if TYPE_CHECKING:
+    from indexes.build import build_index
+    from indexes.exact import exact_search
+    from indexes.index import VectorIndex
+    from indexes.matches import Matches
+    from indexes.persist import load_index, save_index
+    from indexes.spec import IndexSpec
+
+_HOMES = {
+    "IndexSpec": "indexes.spec",
+    "Matches": "indexes.matches",
+    "VectorIndex": "indexes.index",
+    "build_index": "indexes.build",
+    "exact_search": "indexes.exact",
+    "load_index": "indexes.persist",
+    "save_index": "indexes.persist",
+}
+
+__all__ = [
+    "DimensionError",
+    "IndexFileError",
+    "IndexSpec",
+    "Matches",
+    "RetrievalError",
+    "SpecError",
+    "VectorError",
+    "VectorIndex",
+    "VectorIndexError",
+    "build_index",
+    "exact_search",
+    "load_index",
+    "save_index",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

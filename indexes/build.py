@@ -1,0 +1,186 @@
+"""Building an index: train on a sample, then add block by block."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import faiss
+import numpy as np
+
+from indexes.device import to_device
+from indexes.errors import SpecError, VectorError, VectorIndexError
+from indexes.index import VectorIndex
+from indexes.layers import is_ivf, is_on_gpu, layers
+from indexes.spec import IndexSpec
+from indexes.vectors import shape_of, unit_blocks
+
+log = logging.getLogger(__name__)
+
+_SAMPLE_PER_LIST = 64  # FAISS advises 30 to 256 vectors per list; k-means takes time for each
+_SAMPLE_AT_LEAST = 65536  # 256 for each of the 256 centroids of a PQ part
+
+Progress = Callable[[int, int], None]
+
+
+class _FaissRefused(Exception):
+    """FAISS raised while training or adding."""
+
+
+def build_index(
+    vectors: Any,
+    spec: IndexSpec = IndexSpec(),
+    *,
+    rows: Any = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> VectorIndex:
+    """Return an index over `vectors`, read in blocks, so that a memory map may be larger than RAM.
+
+    vectors   (n, d) float32 or float16 unit rows: an array, a memory map, or anything with a
+              shape whose row ranges can be sliced; float16 rows are brought back to unit length
+    rows      (n,) int64, strictly increasing: the row numbers that a search returns, for
+              instance with deleted rows left out; None numbers them 0..n-1
+    device    "auto", "cpu" or "gpu": where to build, and where the index then runs
+    progress  called with (rows added, n) after every block
+
+    The same vectors and spec train the same index (HNSW graphs depend on thread timing).
+    Raises SpecError if FAISS cannot build spec.factory, or needs more vectors to train it;
+    VectorError on unfit vectors or rows; VectorIndexError on a device that cannot be had.
+    """
+    n, dim = shape_of(vectors)
+    rows = _checked_rows(rows, n)
+    index = spec.empty_index(dim)
+    least, most = _training_needs(index)
+    if not index.is_trained and n < least:
+        raise SpecError(_too_few(spec, n, least))
+    index = to_device(index, device)
+    try:
+        if not index.is_trained:
+            sample = _training_sample(vectors, n, min(n, most), spec.seed)  # (s, d)
+            _train(index, sample, spec.seed)
+        index = _add(index, vectors, n, rows, progress)
+    except _FaissRefused:
+        if not is_on_gpu(index):
+            raise SpecError(
+                f'FAISS could not build "{spec.factory}" over {n} vectors of {dim} dimensions. '
+                'Try a simpler factory string; "Flat" always works.'
+            ) from None
+        if device == "gpu":
+            raise VectorIndexError(
+                f'The GPU could not build "{spec.factory}" over {n} vectors, most likely for '
+                "lack of memory. Use device cpu or auto."
+            ) from None
+        log.info("Building again on the CPU: the GPU could not build %s.", spec.factory)
+        return build_index(vectors, spec, rows=rows, device="cpu", progress=progress)
+    return VectorIndex(index, spec)
+
+
+def _add(
+    index: faiss.Index, vectors: Any, n: int, rows: np.ndarray | None, progress: Progress | None
+) -> faiss.Index:
+    """Add every block; return the index, inside an IDMap if there are row numbers to map."""
+    if rows is not None:
+        index = faiss.IndexIDMap(index)
+    for start, block in unit_blocks(vectors):  # (b, d)
+        with _faiss_call():
+            if rows is None:
+                index.add(block)
+            else:
+                index.add_with_ids(block, rows[start : start + len(block)])
+        if progress is not None:
+            progress(start + len(block), n)
+    return index
+
+
+def _train(index: faiss.Index, sample: np.ndarray, seed: int) -> None:
+    """Train on sample (s, d): seeded, silent, and without what no search here makes use of."""
+    for layer in layers(index):
+        for part in (layer, getattr(layer, "pq", None), getattr(layer, "rq", None)):
+            if hasattr(part, "cp"):
+                part.cp.seed = seed
+                part.cp.min_points_per_centroid = 1  # otherwise FAISS warns on stderr
+        if hasattr(layer, "do_polysemous_training"):
+            layer.do_polysemous_training = False  # takes seconds per PQ part
+        if isinstance(layer, faiss.IndexPreTransform):
+            _seed_transforms(layer, seed)
+    with _faiss_call():
+        index.train(sample)
+
+
+def _seed_transforms(layer: faiss.IndexPreTransform, seed: int) -> None:
+    """OPQ trains a product quantiser of its own, hundreds of times: give it one that is quiet."""
+    for i in range(layer.chain.size()):
+        transform = faiss.downcast_VectorTransform(layer.chain.at(i))
+        if isinstance(transform, faiss.OPQMatrix) and transform.pq is None:
+            quantiser = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
+            quantiser.cp.seed = seed
+            quantiser.cp.min_points_per_centroid = 1
+            quantiser.this.disown()  # the transform points at it and outlives this call
+            transform.pq = quantiser
+
+
+def _training_needs(index: faiss.Index) -> tuple[int, int]:
+    """Return the least and the most vectors that training has a use for."""
+    least, most = 1, _SAMPLE_AT_LEAST
+    for layer in layers(index):
+        if is_ivf(layer):
+            least = max(least, layer.nlist)
+            most = max(most, _SAMPLE_PER_LIST * layer.nlist)
+        if hasattr(layer, "pq"):
+            least = max(least, layer.pq.ksub)
+        if isinstance(layer, faiss.IndexPreTransform) and _has_opq(layer):
+            least = max(least, 256)
+    return least, most
+
+
+def _has_opq(layer: faiss.IndexPreTransform) -> bool:
+    chain = (faiss.downcast_VectorTransform(layer.chain.at(i)) for i in range(layer.chain.size()))
+    return any(isinstance(transform, faiss.OPQMatrix) for transform in chain)
+
+
+def _training_sample(vectors: Any, n: int, size: int, seed: int) -> np.ndarray:
+    """Return `size` of the n vectors, drawn without repeats, in row order. (size, d)"""
+    chosen = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))  # (size,)
+    parts = []
+    for start, block in unit_blocks(vectors):
+        first, last = np.searchsorted(chosen, [start, start + len(block)])
+        parts.append(block[chosen[first:last] - start])
+    return np.concatenate(parts)
+
+
+def _checked_rows(rows: Any, n: int) -> np.ndarray | None:
+    """Return rows (n,) int64, or None where they are 0..n-1 and need no map."""
+    if rows is None:
+        return None
+    rows = np.asarray(rows)
+    if rows.dtype != np.int64 or rows.shape != (n,):
+        raise VectorError(
+            f"rows must be int64 of shape ({n},), one per vector, "
+            f"got {rows.dtype} of shape {rows.shape}."
+        )
+    wrong = np.flatnonzero(np.diff(rows, prepend=-1) <= 0)
+    if wrong.size:
+        at = int(wrong[0])
+        raise VectorError(
+            f"rows must be non-negative and strictly increasing; position {at} holds {rows[at]}."
+        )
+    return None if n == 0 or rows[-1] == n - 1 else np.ascontiguousarray(rows)
+
+
+def _too_few(spec: IndexSpec, n: int, least: int) -> str:
+    return (
+        f'"{spec.factory}" needs at least {least} vectors to train, and there are {n}. '
+        'Use "Flat", which needs no training, or fewer lists.'
+    )
+
+
+@contextmanager
+def _faiss_call() -> Iterator[None]:
+    """Tell FAISS's own failures from those of reading vectors or reporting progress."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise _FaissRefused from error

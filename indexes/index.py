@@ -1,0 +1,126 @@
+"""VectorIndex: a FAISS index that checks what goes in and makes sense of what comes out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import faiss
+import numpy as np
+
+from indexes.device import GPU_MAX_K, gpu_lock
+from indexes.errors import SpecError, VectorIndexError
+from indexes.layers import is_hnsw, is_ivf, is_on_gpu, layers, takes_ef_search, takes_nprobe
+from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.spec import IndexSpec
+from indexes.vectors import as_queries
+
+__all__ = ["Matches", "VectorIndex"]
+
+
+class VectorIndex:
+    """A built index, to be searched. Made by build_index and load_index.
+
+    Searches may run in several threads at once; on a GPU they take turns.
+    """
+
+    def __init__(self, faiss_index: faiss.Index, spec: IndexSpec) -> None:
+        self.faiss_index = faiss_index  # for what this class does not cover
+        self._spec = spec
+        self._on_gpu = is_on_gpu(faiss_index)
+
+    def __repr__(self) -> str:
+        return f'VectorIndex("{self.spec.factory}", n={self.n}, dim={self.dim}, {self.device})'
+
+    @property
+    def n(self) -> int:
+        """How many vectors the index holds."""
+        return int(self.faiss_index.ntotal)
+
+    @property
+    def dim(self) -> int:
+        """How many dimensions a vector has."""
+        return int(self.faiss_index.d)
+
+    @property
+    def spec(self) -> IndexSpec:
+        """What the index was built from."""
+        return self._spec
+
+    @property
+    def device(self) -> str:
+        """Where the index runs: "cpu" or "gpu"."""
+        return "gpu" if self._on_gpu else "cpu"
+
+    def search(
+        self, queries: Any, k: int, *, nprobe: int | None = None, ef_search: int | None = None
+    ) -> Matches:
+        """Return the k highest-scoring rows for each query.
+
+        queries    (q, d) float32, unit rows
+        k          results per query, at least 1; on a GPU at most 2048
+        nprobe     inverted lists visited; None uses the spec's value
+        ef_search  candidates kept while walking the graph; None uses the spec's value
+
+        Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
+        lower row; -1 and -inf pad short lists. A quantiser (SQ, PQ) gives the score of the
+        vector as stored. Which of several equal scores reach the k-th place is FAISS's choice.
+        Raises DimensionError if d differs from the index, VectorError on unfit queries,
+        SpecError on a search parameter that means nothing to this index, VectorIndexError on
+        a k out of range.
+        """
+        queries = as_queries(queries, self.dim)  # (q, d)
+        k = checked_count(k, "k")
+        nprobe = self._setting("nprobe", nprobe, takes_nprobe)
+        ef_search = self._setting("ef_search", ef_search, takes_ef_search)
+        wanted = min(k, self.n)
+        if wanted == 0 or len(queries) == 0:
+            return no_matches(len(queries), k)
+        if self._on_gpu and max(wanted, nprobe or 1) > GPU_MAX_K:
+            raise VectorIndexError(
+                f"An index on a GPU searches with k and nprobe up to {GPU_MAX_K}, got k={k}, "
+                f"nprobe={nprobe}. Ask for fewer, or open the index with device cpu."
+            )
+        params = _search_parameters(self.faiss_index, nprobe, ef_search)
+        with gpu_lock if self._on_gpu else nullcontext():
+            scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
+        np.clip(scores, -1, 1, out=scores)  # rounding and quantisers overshoot a little
+        scores[rows < 0] = -np.inf  # FAISS pads with -3.4e38
+        return ranked(scores, rows, k)
+
+    def _setting(self, name: str, asked: int | None, applies: Any) -> int | None:
+        """Return the value to search with: what was asked for, or else the spec's."""
+        if asked is None:
+            return getattr(self.spec, name)
+        value = checked_count(asked, name, SpecError)
+        if not applies(self.faiss_index):
+            raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
+        return value
+
+
+def _search_parameters(
+    index: faiss.Index, nprobe: int | None, ef_search: int | None
+) -> faiss.SearchParameters | None:
+    """Return the settings in the shape of the index: one search's own, so that threads agree.
+
+    None leaves the index's own settings in force.
+    """
+    if nprobe is None and ef_search is None:
+        return None
+    layer = next(layers(index))
+    if isinstance(layer, faiss.IndexIDMap):
+        return _search_parameters(layer.index, nprobe, ef_search)
+    if isinstance(layer, faiss.IndexPreTransform):
+        inner = _search_parameters(layer.index, nprobe, ef_search)
+        return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(layer, faiss.IndexRefine):
+        inner = _search_parameters(layer.base_index, nprobe, ef_search)
+        return faiss.IndexRefineSearchParameters(k_factor=layer.k_factor, base_index_params=inner)
+    if is_ivf(layer):
+        params = faiss.SearchParametersIVF(nprobe=nprobe or layer.nprobe)
+        if ef_search is not None and isinstance(layer, faiss.IndexIVF):
+            params.quantizer_params = _search_parameters(layer.quantizer, None, ef_search)
+        return params
+    if is_hnsw(layer) and ef_search is not None:
+        return faiss.SearchParametersHNSW(efSearch=ef_search)
+    return None

@@ -1,0 +1,53 @@
+"""A FAISS index is an onion: an IDMap around a PreTransform around a Refine around an IVF.
+
+What one layer knows (inverted lists, a graph, its metric) is not to be had from the outermost
+one, so this file peels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import faiss
+
+# CPU-only builds of FAISS have no GPU classes.
+_IVF = (faiss.IndexIVF, *([faiss.GpuIndexIVF] if hasattr(faiss, "GpuIndexIVF") else []))
+_GPU = (faiss.GpuIndex,) if hasattr(faiss, "GpuIndex") else ()
+
+
+def layers(index: faiss.Index) -> Iterator[faiss.Index]:
+    """Yield the index and every index it wraps, outermost first, each with its real type."""
+    index = faiss.downcast_index(index)
+    yield index
+    if isinstance(index, (faiss.IndexIDMap, faiss.IndexPreTransform)):
+        yield from layers(index.index)
+    elif isinstance(index, faiss.IndexRefine):
+        yield from layers(index.base_index)
+
+
+def is_ivf(layer: faiss.Index) -> bool:
+    """Whether a layer has inverted lists, and so an nprobe."""
+    return isinstance(layer, _IVF)
+
+
+def is_hnsw(layer: faiss.Index) -> bool:
+    """Whether a layer is an HNSW graph whose efSearch can be set per search."""
+    return isinstance(layer, faiss.IndexHNSW) and not isinstance(layer, faiss.IndexHNSW2Level)
+
+
+def is_on_gpu(index: faiss.Index) -> bool:
+    """Whether any layer lives on a GPU."""
+    return any(isinstance(layer, _GPU) for layer in layers(index))
+
+
+def takes_nprobe(index: faiss.Index) -> bool:
+    """Whether nprobe means something to this index."""
+    return any(is_ivf(layer) for layer in layers(index))
+
+
+def takes_ef_search(index: faiss.Index) -> bool:
+    """Whether efSearch means something: an HNSW graph, or an IVF that finds its lists with one."""
+    return any(
+        is_hnsw(layer) or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
+        for layer in layers(index)
+    )

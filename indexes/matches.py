@@ -1,0 +1,52 @@
+"""What a search returns, and the one order it comes in."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from indexes.errors import VectorIndexError
+
+
+class Matches(NamedTuple):
+    """The k best rows of each query: score descending, equal scores by lower row.
+
+    scores  (q, k) float32, inner products in [-1, 1]; -inf where there is no result
+    rows    (q, k) int64 row numbers; -1 where there is no result
+    """
+
+    scores: np.ndarray
+    rows: np.ndarray
+
+
+def no_matches(q: int, k: int) -> Matches:
+    """Return Matches that are all pads: what an empty index has to say. scores, rows (q, k)."""
+    return Matches(np.full((q, k), -np.inf, dtype=np.float32), np.full((q, k), -1, dtype=np.int64))
+
+
+def ranked(scores: np.ndarray, rows: np.ndarray, k: int) -> Matches:
+    """Put candidates into the order that Matches promises.
+
+    scores  (q, m) float32, any order; -inf for pads; m <= k
+    rows    (q, m) int64; -1 for pads
+    k       width of the result; what is missing is padded
+    """
+    matches = no_matches(len(scores), k)
+    order = np.lexsort((rows, -scores), axis=1)  # (q, m), last key first
+    m = order.shape[1]
+    matches.scores[:, :m] = np.take_along_axis(scores, order, axis=1)
+    matches.rows[:, :m] = np.take_along_axis(rows, order, axis=1)
+    return matches
+
+
+def checked_count(value: Any, name: str, error: type[VectorIndexError] = VectorIndexError) -> int:
+    """Return `value` as an int of at least 1, or raise `error` calling it by `name`."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if isinstance(value, (bool, np.bool_)) or count < 1:
+        raise error(f"{name} must be a whole number of at least 1, got {value!r}.")
+    return count

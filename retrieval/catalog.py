@@ -1,0 +1,202 @@
+"""The catalogue: one SQLite row per image, and how many vector rows are committed.
+
+A batch's documents and the count of vector rows they own are written in one transaction, so
+after a kill the catalogue and the vectors agree on the last committed batch.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from retrieval.errors import CollectionError
+from retrieval.images import ImageFacts
+
+FILE_NAME = "catalog.sqlite"
+_SCHEMA = """
+CREATE TABLE documents (
+    key INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    content_hash TEXT,
+    width INTEGER, height INTEGER,
+    taken_at TEXT, camera TEXT, lat REAL, lon REAL,
+    captions TEXT,             -- JSON array
+    row INTEGER UNIQUE,        -- vector row; NULL while failed
+    state TEXT NOT NULL CHECK (state IN ('indexed', 'failed')),
+    error TEXT
+);
+CREATE TABLE progress (
+    vector_rows INTEGER NOT NULL,  -- committed rows in vectors/, dead ones included
+    generation INTEGER NOT NULL    -- counts commits; tells whether index.faiss is current
+);
+INSERT INTO progress VALUES (0, 0);
+"""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells an unchanged file. size in bytes, mtime in nanoseconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file that was read: embedded if `error` is None, else remembered with its reason."""
+
+    file: FileState
+    id: str
+    content_hash: str | None = None
+    facts: ImageFacts | None = None
+    error: str | None = None
+
+
+class Catalog:
+    """Open one with `create` or `open`; close it or use it as a context manager."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path):
+        self._db = connection
+        self._path = path
+
+    @classmethod
+    def create(cls, collection: Path) -> Catalog:
+        path = collection / FILE_NAME
+        catalog = cls(sqlite3.connect(path, timeout=30, isolation_level=None), path)
+        catalog._db.executescript(_SCHEMA)
+        return catalog
+
+    @classmethod
+    def open(cls, collection: Path, *, writable: bool = False) -> Catalog:
+        """Raises CollectionError if the catalogue is missing or not a catalogue."""
+        path = collection / FILE_NAME
+        mode = "rw" if writable else "ro"
+        try:
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30,
+                isolation_level=None, check_same_thread=False,
+            )
+            connection.execute("SELECT vector_rows FROM progress")
+        except sqlite3.Error as error:
+            raise _damaged(path, error) from error
+        return cls(connection, path)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # reading
+
+    @property
+    def vector_rows(self) -> int:
+        return self._scalar("SELECT vector_rows FROM progress")
+
+    @property
+    def generation(self) -> int:
+        return self._scalar("SELECT generation FROM progress")
+
+    def count(self, state: str) -> int:
+        return self._scalar("SELECT count(*) FROM documents WHERE state = ?", state)
+
+    def live_rows(self) -> np.ndarray:
+        """Vector rows that belong to a document, ascending: int64 (n,)."""
+        found = self._db.execute("SELECT row FROM documents WHERE row IS NOT NULL ORDER BY row")
+        return np.fromiter((row for (row,) in found), np.int64)
+
+    def documents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Vector row -> (id, path), for the rows that belong to a document."""
+        wanted = list({int(row) for row in rows})
+        found: dict[int, tuple[str, str]] = {}
+        for start in range(0, len(wanted), 500):  # below SQLite's limit of bound variables
+            part = wanted[start : start + 500]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT row, id, path FROM documents WHERE row IN ({marks})"
+            found.update((row, (id, path)) for row, id, path in self._db.execute(sql, part))
+        return found
+
+    def indexed(self) -> list[tuple[str, int]]:
+        """(id, vector row) of every embedded document, by row."""
+        sql = "SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row"
+        return self._db.execute(sql).fetchall()
+
+    def failed(self) -> list[tuple[str, str]]:
+        """(path, reason) of every file that could not be read, by path."""
+        sql = "SELECT path, error FROM documents WHERE state = 'failed' ORDER BY path"
+        return self._db.execute(sql).fetchall()
+
+    def known_files(self) -> dict[str, FileState]:
+        """Every document's file by path, failed ones included."""
+        found = self._db.execute("SELECT path, size, mtime_ns FROM documents")
+        return {path: FileState(path, size, mtime_ns) for path, size, mtime_ns in found}
+
+    def ids_by_path(self) -> dict[str, str]:
+        return dict(self._db.execute("SELECT path, id FROM documents"))
+
+    # writing
+
+    def commit(self, documents: Sequence[Document], rows: Sequence[int]) -> None:
+        """Add or replace documents in one transaction.
+
+        rows  vector rows of the documents without an error, in their order; they become
+              committed together with the documents
+        """
+        with self._transaction():
+            remaining = iter(rows)
+            for document in documents:
+                row = None if document.error else next(remaining)
+                facts = astuple(document.facts) if document.facts else (None,) * 6
+                self._db.execute("DELETE FROM documents WHERE path = ?", (document.file.path,))
+                self._db.execute(
+                    "INSERT INTO documents (id, path, size, mtime_ns, content_hash, width, height,"
+                    " taken_at, camera, lat, lon, row, state, error)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (document.id, *astuple(document.file), document.content_hash, *facts, row,
+                     "failed" if document.error else "indexed", document.error),
+                )
+            if len(rows):
+                self._db.execute("UPDATE progress SET vector_rows = ?", (max(rows) + 1,))
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop documents whose files are gone. Their vector rows stay behind, unused."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM documents WHERE path = ?", ((path,) for path in paths)
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("UPDATE progress SET generation = generation + 1")
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _scalar(self, sql: str, *values: object) -> int:
+        try:
+            return self._db.execute(sql, values).fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self._path, error) from error
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:
+    return CollectionError(
+        f"{path} cannot be read ({error}). If it is missing or damaged, rebuild the collection: "
+        f"retrieval index --rebuild FOLDER -o {path.parent}"
+    )

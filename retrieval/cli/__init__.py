@@ -1,0 +1,42 @@
+"""The command line. Click lives here alone; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from retrieval import __version__
+from retrieval.cli import benchmark, demo, index, info, models, search, train
+from retrieval.cli.options import examples
+from retrieval.errors import RetrievalError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "retrieval demo",
+        "retrieval index ~/Photos",
+        'retrieval search Photos.collection "a dog on the beach"',
+        "retrieval benchmark Photos.collection --captions captions.csv",
+    ),
+)
+@click.version_option(__version__, prog_name="retrieval")
+def cli() -> None:
+    """Index images, search them by text or by image, and measure how good the search is."""
+
+
+for module in (index, search, benchmark, info, models, train, demo):
+    cli.add_command(module.command)
+
+
+def main() -> None:
+    """Entry point: one sentence and exit status 1 for errors, never a traceback for a mistake."""
+    from retrieval.cli.output import configure_logging
+
+    configure_logging()
+    try:
+        cli(prog_name="retrieval")
+    except RetrievalError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,44 @@
+"""`retrieval info`"""
+
+from __future__ import annotations
+
+import click
+
+from retrieval.cli import options
+
+
+@click.command("info", epilog=options.examples(
+    "retrieval info Photos.collection",
+    "retrieval info Photos.collection --json",
+))
+@click.argument("collection", type=options.PATH)
+@options.as_json
+def command(collection, as_json) -> None:
+    """Say what COLLECTION holds: images, encoder, index, size on disk, unreadable files."""
+    from retrieval.cli import output as out
+    from retrieval.collection import Collection
+
+    with Collection.open(collection) as opened:
+        manifest, catalog = opened.manifest, opened.catalog
+        failed = catalog.failed()
+        facts = {
+            "images": len(opened),
+            "unreadable": len(failed),
+            "encoder": manifest.encoder.name,
+            "dimensions": manifest.encoder.dim,
+            "fingerprint": manifest.encoder.fingerprint,
+            "index": manifest.index.spec.factory,
+            "index_current": manifest.index.generation == catalog.generation,
+            "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
+            "created_at": manifest.created_at,
+            "software": manifest.software,
+        }
+    if as_json:
+        out.print_json({"collection": str(collection), **facts,
+                        "failed": [{"path": path, "reason": reason} for path, reason in failed]})
+        return
+    megabytes = facts.pop("bytes_on_disk") / 1e6
+    current = "up to date" if facts.pop("index_current") else "out of date; `retrieval index` renews it"
+    out.print_facts({**facts, "index": f"{facts['index']} ({current})", "on disk": f"{megabytes:.1f} MB"},
+                    title=str(collection))
+    out.warn_skipped(failed)

@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+model = click.option(
+    "--model", "-m", metavar="NAME", envvar="RETRIEVAL_MODEL",
+    help="Encoder: auto, builtin, MODEL or MODEL/WEIGHTS of open_clip, hf-hub:ORG/NAME, or a model "
+    "folder. See `retrieval models`.",
+)
+device = click.option(
+    "--device", default="auto", show_default=True, envvar="RETRIEVAL_DEVICE",
+    help="auto, cpu, cuda, cuda:1, mps.",
+)
+precision = click.option(
+    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+    show_default=True, envvar="RETRIEVAL_PRECISION",
+    help="Number format of the encoder; auto is bfloat16 where the hardware is fast at it.",
+)
+batch_size = click.option(
+    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
+    envvar="RETRIEVAL_BATCH_SIZE", help="Images encoded and committed at once.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+captions = click.option(
+    "--captions", type=PATH, required=True, metavar="FILE",
+    help="TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON.",
+)
+split = click.option("--split", metavar="NAME", help="Use only captions of this split.")
+
+
+def examples(*lines: str) -> str:
+    """An epilog with example commands, which click leaves unwrapped."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,103 @@
+"""Results on stdout: a table on a terminal, TSV when piped, JSON on request. The rest on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Sequence
+
+import click
+
+
+def configure_logging() -> None:
+    """Notes go to stderr; off a terminal only warnings do."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain())
+    for name in ("retrieval", "indexes"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "Warning: " if record.levelno >= logging.WARNING else ""
+        return prefix + record.getMessage()
+
+
+def print_json(content: dict[str, Any]) -> None:
+    click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
+    """A table on a terminal; tab-separated with a header line when piped."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            # Tabs and line breaks are legal in file names and would break the columns.
+            click.echo("\t".join(_shown(cell).translate(_ESCAPES) for cell in row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
+    for column, right in zip(columns, numeric):
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_shown(cell)) for cell in row))
+    Console().print(table)
+
+
+def print_facts(facts: dict[str, Any], *, title: str = "") -> None:
+    """Names and values, one a line."""
+    if title:
+        click.echo(title)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"  {name.ljust(width)}  {_shown(value)}")
+
+
+def warn_skipped(skipped: Sequence[tuple[str, str]], *, most: int = 20) -> None:
+    """Name files that were passed over, on stderr."""
+    if not skipped:
+        return
+    click.echo(f"Skipped {len(skipped)} unreadable:", err=True)
+    for path, reason in skipped[:most]:
+        click.echo(f"  {path}: {reason}", err=True)
+    if len(skipped) > most:
+        click.echo(f"  ... and {len(skipped) - most} more; --json lists all.", err=True)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """(set the total, advance by) of a bar on stderr; silent off a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    class Rate(TextColumn):
+        def render(self, task):  # rich passes the task
+            return f"{task.speed:.0f}/s" if task.speed else ""
+
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""),
+        TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield (
+            lambda total: bar.update(task, total=total),
+            lambda count: bar.advance(task, count),
+        )
+
+
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.4f}" if abs(cell) <= 1 else f"{cell:.1f}"
+    return str(cell)

@@ -1,0 +1,56 @@
+"""`retrieval search`"""
+
+from __future__ import annotations
+
+import click
+
+from retrieval.cli import options
+from retrieval.errors import QueryError
+
+
+@click.command("search", epilog=options.examples(
+    'retrieval search Photos.collection "a dog on the beach"',
+    "retrieval search Photos.collection ./sofa.jpg -k 3",
+    'retrieval search Photos.collection "red car" "blue car" --json',
+    "cat queries.txt | retrieval search Photos.collection -",
+))
+@click.argument("collection", type=options.PATH)
+@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
+@click.option("-k", type=click.IntRange(min=1), metavar="N",
+              help="Results per query.  [default: 10, or all if there are fewer]")
+@options.device
+@options.precision
+@options.as_json
+def command(collection, queries, k, device, precision, as_json) -> None:
+    """Find the images of COLLECTION that match each QUERY best.
+
+    A QUERY that is an existing image file is searched by that image, everything else by its
+    words. Put words in quotes: every argument is a query of its own. - reads queries from
+    stdin, one a line. Scores are cosines, at most 1; larger is better.
+    """
+    from retrieval.cli.output import print_json, print_rows
+    from retrieval.collection import Collection
+    from retrieval.query import parse
+
+    asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
+    if not asked:
+        raise QueryError("There are no queries on stdin.")
+    for query in asked:
+        parse(query)  # complain before loading anything
+    with Collection.open(collection) as opened:
+        opened.checked_k(k)
+        opened.load_encoder(device=device, precision=precision)
+        hits = opened.search(asked, k)
+    if as_json:
+        for hit in hits:
+            print_json({"query": hit.query, "rank": hit.rank, "score": round(hit.score, 6),
+                        "id": hit.id, "path": hit.path})
+        return
+    print_rows(
+        ("query", "rank", "score", "path"),
+        [(hit.query, hit.rank, hit.score, hit.path) for hit in hits],
+    )
+
+
+def _from_stdin() -> list[str]:
+    return [line.rstrip("\n") for line in click.get_text_stream("stdin") if line.strip()]

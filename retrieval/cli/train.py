@@ -1,0 +1,83 @@
+"""`retrieval train`"""
+
+from __future__ import annotations
+
+import click
+
+from retrieval.cli import options
+
+
+@click.command("train", epilog=options.examples(
+    "retrieval train ~/products --captions products.csv -o products-model",
+    "retrieval train train.tar --captions captions.tsv --split train -o model --held-out 500",
+    "retrieval index ~/products --model products-model",
+))
+@click.argument("images", type=options.PATH)
+@options.captions
+@options.split
+@click.option("--output", "-o", type=options.PATH, required=True, metavar="FOLDER",
+              help="Where to write the model, an open_clip folder for --model.")
+@click.option("--held-out", type=click.IntRange(min=0), metavar="N",
+              help="Photos kept apart to measure recall on.  [default: a tenth, at most 1000]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the photos.")
+@click.option("--train-batch-size", "train_batch_size", type=click.IntRange(min=2),
+              help="Pairs that compete with each other in a step.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@click.option("--dim", type=click.IntRange(min=2), help="Dimensions of the shared space.")
+@click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Augmented copies of each photo.")
+@click.option("--seed", type=int, help="The same seed gives the same model.")
+@click.option("--projections-only", is_flag=True,
+              help="Write the trained tensors without the towers, as the built-in encoder ships.")
+@options.device
+@options.as_json
+def command(images, captions, split, output, held_out, epochs, train_batch_size, learning_rate, dim,
+            views, seed, projections_only, device, as_json) -> None:
+    """Train an encoder on IMAGES (a folder, or a .tar) and their captions.
+
+    Both towers stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two projections into
+    one space are trained contrastively. Tower outputs are kept in the cache folder, so training
+    again with other settings takes a minute or two.
+    """
+    from retrieval.cli import output as out
+    from retrieval.train.loop import Settings
+    from retrieval.train.pairs import read_pairs
+    from retrieval.train.projections import Watcher, train_projections
+
+    given = {"epochs": epochs, "batch_size": train_batch_size, "learning_rate": learning_rate,
+             "dim": dim, "seed": seed}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    pairs = read_pairs(images, captions, split=split)
+    if pairs.missing:
+        click.echo(f"Warning: {pairs.missing} captioned images are not in {images}.", err=True)
+    apart = min(1000, len(pairs.photos) // 10) if held_out is None else held_out
+    with out.progress_bar("Tower outputs") as (set_total, advance):
+        set_total(len(pairs.photos) * views)
+        outcome = train_projections(
+            pairs, output, settings, views=views, held_out=apart,
+            projections_only=projections_only, device=device,
+            watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report),
+        )
+    if as_json:
+        from dataclasses import asdict
+
+        out.print_json({"model": str(output), **asdict(outcome)})
+        return
+    out.print_facts({
+        "photos": outcome.photos, "captions": outcome.captions, "loss": outcome.final.loss,
+        "temperature": outcome.final.temperature,
+        **{f"held-out {direction.replace('_', ' ')}":
+           ", ".join(f"{name} {value}" for name, value in scores.items())
+           for direction, scores in outcome.validation.items()},
+    }, title=str(output))
+    if not projections_only:
+        click.echo(f"Use it: retrieval index FOLDER --model {output}")
+
+
+def _report(epoch) -> None:
+    import logging
+
+    if epoch.number % 10 == 0 or epoch.number == 1:
+        logging.getLogger("retrieval").info(
+            "epoch %d: loss %.3f, temperature %.4f", epoch.number, epoch.loss, epoch.temperature
+        )

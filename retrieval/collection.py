@@ -1,0 +1,156 @@
+"""A collection: one folder with everything needed to search a set of images.
+
+    photos.collection/
+      manifest.json    which encoder, which index
+      catalog.sqlite   one row per image
+      vectors/         float16 shards; with the catalogue, the truth
+      index.faiss      derived from the vectors, rebuilt whenever it is out of date
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from indexes import IndexSpec, VectorIndex, build_index, load_index, save_index
+from indexes.errors import IndexFileError
+from retrieval import query
+from retrieval.catalog import Catalog
+from retrieval.encoders import check_same_encoder, load_recorded_encoder
+from retrieval.errors import QueryError
+from retrieval.manifest import IndexRecord, Manifest
+from retrieval.types import Encoder, Hit
+from retrieval.vectors import VectorStore
+
+INDEX_FILE = "index.faiss"
+VECTORS_FOLDER = "vectors"
+DEFAULT_K = 10
+
+
+class Collection:
+    """Open one with `Collection.open`; make or update one with `index_folders`."""
+
+    def __init__(self, path: Path, manifest: Manifest, catalog: Catalog):
+        self.path = path
+        self.manifest = manifest
+        self.catalog = catalog
+        self.vectors = VectorStore(
+            path / VECTORS_FOLDER, manifest.encoder.dim, catalog.vector_rows
+        )
+        self._index: VectorIndex | None = None
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, *, encoder: Encoder | None = None) -> Collection:
+        """Open for searching, at the last committed state.
+
+        encoder  use this one instead of loading the one on record; it must be the same
+
+        Raises CollectionNotFoundError, SchemaError, CollectionError, EncoderMismatchError.
+        """
+        path = Path(path)
+        manifest = Manifest.load(path)
+        if encoder is not None:
+            check_same_encoder(manifest.encoder, encoder, str(path))
+        collection = cls(path, manifest, Catalog.open(path))
+        collection._encoder = encoder
+        return collection
+
+    def close(self) -> None:
+        self.catalog.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.catalog.count("indexed")
+
+    def load_encoder(self, *, device: str = "auto", precision: str = "auto") -> Encoder:
+        """The encoder that made this collection, loaded once. Raises EncoderMismatchError."""
+        if self._encoder is None:
+            self._encoder = load_recorded_encoder(
+                self.manifest.encoder, str(self.path), device=device, precision=precision
+            )
+        return self._encoder
+
+    def index(self, *, device: str = "auto") -> VectorIndex:
+        """The index over the committed vectors: from its file, or rebuilt if that is stale."""
+        if self._index is None:
+            record = self.manifest.index
+            if record.generation == self.catalog.generation:
+                try:
+                    loaded = load_index(self.path / INDEX_FILE, record.spec, device=device)
+                    if loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim:
+                        self._index = loaded
+                except IndexFileError:
+                    pass  # derived: the vectors have everything
+            if self._index is None:
+                self._index = self._build_index(record.spec, device=device)
+        return self._index
+
+    def search(self, queries: str | Sequence[str], k: int | None = None) -> list[Hit]:
+        """The k best matches of each query, best first, query after query.
+
+        queries  texts, or paths of image files
+        k        1..len(self); None means 10, or all if there are fewer
+
+        Raises QueryError.
+        """
+        parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
+        k = self.checked_k(k)
+        vectors = query.embed(parsed, self.load_encoder())
+        return self.search_vectors([one.shown for one in parsed], vectors, k)
+
+    def checked_k(self, k: int | None) -> int:
+        """Raises QueryError unless k is in 1..len(self)."""
+        n = len(self)
+        if n == 0:
+            raise QueryError(
+                f"{self.path} holds no images yet. Add some: retrieval index FOLDER -o {self.path}"
+            )
+        if k is None:
+            return min(DEFAULT_K, n)
+        if k < 1:
+            raise QueryError(f"k is {k}; ask for at least 1 result.")
+        if k > n:
+            raise QueryError(f"k is {k}, but {self.path} holds {n} images; ask for at most {n}.")
+        return k
+
+    def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[Hit]:
+        """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
+        matches = self.index().search(vectors, k)
+        documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
+        hits = []
+        for name, scores, rows in zip(shown, matches.scores, matches.rows):
+            found = [(score, *documents[row]) for score, row in zip(scores.tolist(), rows.tolist())
+                     if row in documents]
+            hits += [Hit(name, rank, score, id, path)
+                     for rank, (score, id, path) in enumerate(found, 1)]
+        return hits
+
+    def refresh_index(self) -> None:
+        """Rebuild and save the index if it is out of date, then record it in the manifest.
+
+        Raises OSError if it cannot be written.
+        """
+        record = self.manifest.index
+        generation = self.catalog.generation
+        if record.generation != generation or not (self.path / INDEX_FILE).exists():
+            self._index = self._build_index(record.spec, device="cpu")
+            save_index(self._index, self.path / INDEX_FILE)
+            record = IndexRecord(record.spec, generation, self._index.n)
+        counts = {"images": self.catalog.count("indexed"), "failed": self.catalog.count("failed")}
+        self.manifest = replace(self.manifest, index=record, counts=counts)
+        self.manifest.save(self.path)
+
+    def _build_index(self, spec: IndexSpec, *, device: str) -> VectorIndex:
+        rows = self.catalog.live_rows()
+        every = len(rows) == self.vectors.n
+        source = self.vectors if every else self.vectors.take(rows)
+        return build_index(source, spec, rows=None if every else rows, device=device)

@@ -1,0 +1,76 @@
+"""Encoders: from a model's name to something that embeds images and texts."""
+
+from __future__ import annotations
+
+import logging
+
+from retrieval.errors import EncoderError, EncoderMismatchError, WeightsError
+from retrieval.manifest import EncoderRecord
+from retrieval.types import Encoder
+
+log = logging.getLogger("retrieval")
+
+AUTO = "auto"
+BUILTIN = "builtin"
+
+
+def load_encoder(
+    name: str = AUTO, *, device: str = "auto", precision: str = "auto"
+) -> Encoder:
+    """Load the encoder that `--model NAME` names.
+
+    name       "auto", "builtin", MODEL or MODEL/PRETRAINED of open_clip's registry,
+               MODEL/PATH to a checkpoint file, "hf-hub:ORG/NAME", "local-dir:PATH" or a folder
+    device     "auto" (CUDA, then MPS, then CPU) or a torch device
+    precision  "auto", "float32" or "bfloat16"; see `retrieval.encoders.precision`
+
+    Raises UnknownModelError, WeightsError (never random weights), EncoderError.
+    """
+    if name == AUTO:
+        from retrieval.encoders.auto import choose
+
+        choice = choose()
+        log.info(choice.sentence)
+        try:
+            return load_encoder(choice.name, device=device, precision=precision)
+        except WeightsError as error:
+            if choice.name == BUILTIN:
+                raise
+            log.warning("Using the built-in encoder: %s", error)
+            return load_encoder(BUILTIN, device=device, precision=precision)
+    if name == BUILTIN:
+        from retrieval.encoders.builtin import load_model
+    else:
+        from retrieval.encoders.names import resolve
+
+        load_model = resolve(name).load
+    from retrieval.encoders.openclip import OpenClipEncoder
+
+    return OpenClipEncoder(load_model(), device=device, precision=precision)
+
+
+def load_recorded_encoder(
+    record: EncoderRecord, collection: str, *, device: str = "auto", precision: str = "auto"
+) -> Encoder:
+    """Load the encoder that made a collection and make sure that it is the same one.
+
+    Raises EncoderMismatchError naming both fingerprints if it is not.
+    """
+    try:
+        encoder = load_encoder(record.name, device=device, precision=precision)
+    except EncoderError as error:
+        raise type(error)(f"{collection} was made with {record.name}. {error}") from error
+    check_same_encoder(record, encoder, collection)
+    return encoder
+
+
+def check_same_encoder(record: EncoderRecord, encoder: Encoder, collection: str) -> None:
+    """Raises EncoderMismatchError unless `encoder` is the one that made the collection."""
+    if encoder.fingerprint == record.fingerprint:
+        return
+    raise EncoderMismatchError(
+        f"{collection} was made with {record.name} ({record.dim}-d, fingerprint "
+        f"{record.fingerprint}), but this encoder is {encoder.name} ({encoder.dim}-d, fingerprint "
+        f"{encoder.fingerprint}). Their vectors cannot be compared. Rebuild with this encoder: "
+        f"retrieval index --rebuild --model {encoder.name} FOLDER -o {collection}"
+    )

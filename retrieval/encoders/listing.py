@@ -1,0 +1,42 @@
+"""Everything that `--model` takes, for `retrieval models`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+
+from retrieval.encoders import BUILTIN
+from retrieval.encoders.auto import RECOMMENDED
+from retrieval.encoders.hub import WEIGHT_FILES, is_cached
+from retrieval.encoders.names import default_tag
+
+_NOTES = {
+    RECOMMENDED: "recommended: what auto uses where its weights can be had",
+    BUILTIN: "no download; trained on Flickr8k, for research only",
+}
+
+
+def listed(contains: str = "") -> list[dict[str, Any]]:
+    """{"name", "default", "here", "note"} of each model, built-in and recommended first.
+
+    default  a bare MODEL means these weights
+    here     the weights are on this machine
+    """
+    wanted = contains.lower()
+    rows = [_row(BUILTIN, default=True, here=True), *_registered()]
+    rows.sort(key=lambda row: (row["name"] != BUILTIN, row["name"] != RECOMMENDED))
+    return [row for row in rows if wanted in row["name"].lower()]
+
+
+def _registered() -> list[dict[str, Any]]:
+    rows = []
+    for architecture, tag in open_clip.list_pretrained():
+        repository, _, file = open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub", "").rpartition("/")
+        here = bool(repository) and is_cached(repository, (file,) if file else WEIGHT_FILES)
+        rows.append(_row(f"{architecture}/{tag}", default=tag == default_tag(architecture), here=here))
+    return rows
+
+
+def _row(name: str, *, default: bool, here: bool) -> dict[str, Any]:
+    return {"name": name, "default": default, "here": here, "note": _NOTES.get(name, "")}

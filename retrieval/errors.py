@@ -1,0 +1,69 @@
+"""Errors of the retrieval layer. The root lives in `indexes.errors`, the lowest room.
+
+    RetrievalError
+    ├── VectorIndexError ...    see indexes.errors
+    ├── ImageError              an image that cannot be read
+    ├── EncoderError
+    │   ├── UnknownModelError   no model of that name
+    │   ├── WeightsError        a known model whose weights are not to be had
+    │   └── EncoderMismatchError  a collection made by another encoder
+    ├── CorpusError             folders and files to index
+    ├── CaptionsError           a captions file that cannot be used
+    ├── CollectionError
+    │   ├── CollectionNotFoundError
+    │   └── SchemaError         a collection written by a newer version
+    ├── QueryError              a query that cannot be asked
+    └── TrainingError           training that cannot start or go on
+
+The command line turns any of them into one sentence on stderr and exit status 1.
+"""
+
+from indexes.errors import RetrievalError
+
+
+class ImageError(RetrievalError):
+    """An image that cannot be read; the message is the reason alone, callers add the path."""
+
+
+class EncoderError(RetrievalError):
+    """An encoder that cannot be loaded or used."""
+
+
+class UnknownModelError(EncoderError):
+    """No model of that name; the message offers the nearest names."""
+
+
+class WeightsError(EncoderError):
+    """A known model whose weights are not on this machine and cannot be fetched."""
+
+
+class EncoderMismatchError(EncoderError):
+    """A collection made by an encoder with another fingerprint or dimension."""
+
+
+class CorpusError(RetrievalError):
+    """A folder or file to index that is missing, unreadable, or holds no images."""
+
+
+class CaptionsError(RetrievalError):
+    """A captions file of unknown layout, without the needed columns, or matching no image."""
+
+
+class CollectionError(RetrievalError):
+    """A collection that cannot be opened or written."""
+
+
+class CollectionNotFoundError(CollectionError):
+    """No collection at that path."""
+
+
+class SchemaError(CollectionError):
+    """A collection written by a newer version of this software."""
+
+
+class QueryError(RetrievalError):
+    """A query that cannot be asked: empty, or with a k out of range."""
+
+
+class TrainingError(RetrievalError):
+    """Training that cannot start or go on."""

@@ -1,0 +1,221 @@
+"""Making collections from folders and bringing them up to date."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+from filelock import FileLock, Timeout
+
+from retrieval import ingest
+from retrieval.catalog import Catalog
+from retrieval.collection import Collection
+from retrieval.corpus.folder import Scan, scan
+from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
+from retrieval.errors import CollectionError, CorpusError
+from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.types import Encoder
+
+LOCK_FILE = "writer.lock"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to encode. model None means the collection's own encoder, "auto" for a new one."""
+
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = ingest.BATCH_SIZE
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """How a run tells how far it is: the number of files to encode, then each batch."""
+
+    on_start: Callable[[int], None] = lambda total: None
+    on_batch: ingest.Progress = lambda count: None
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one run did. skipped: (path, reason), those of earlier runs included."""
+
+    collection: Path
+    encoder: str
+    images: int
+    encoded: int
+    unchanged: int
+    dropped: int
+    skipped: list[tuple[str, str]]
+
+
+def index_folders(
+    folders: Sequence[Path],
+    path: Path,
+    options: Options = Options(),
+    *,
+    rebuild: bool = False,
+    watcher: Watcher = Watcher(),
+) -> IndexReport:
+    """Make a collection of the folders' images at `path`, or bring an existing one up to date.
+
+    Only new and changed files are encoded; documents whose files are gone from the given
+    folders are dropped. An interrupted run leaves what it committed, and the next one goes on
+    from there. A new collection that would hold no image at all is not left behind.
+
+    rebuild  start anew; the old collection is replaced at the end, and kept on failure
+
+    Raises CorpusError, EncoderError, CollectionError.
+    """
+    new = rebuild or not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not new or (rebuild and path.exists()):
+        Manifest.load(path)  # refuses to touch a folder that is not a collection
+    found = scan(folders)
+    if not found.files:
+        raise CorpusError(_nothing_found(folders, found))
+    _require_writable(path)
+    if not new:
+        return _update(path, found, options, watcher)
+    target = path.with_name(path.name + ".rebuild") if path.exists() and rebuild else path
+    encoder = load_encoder(
+        options.model or AUTO, device=options.device, precision=options.precision
+    )
+    try:
+        with _storage_errors(target):
+            _create(target, encoder)
+        report = _update(target, found, options, watcher, encoder)
+        if not report.images:
+            raise CorpusError(_nothing_readable(folders, report.skipped))
+    except BaseException:
+        if _is_empty(target):
+            shutil.rmtree(target, ignore_errors=True)
+        raise
+    if target != path:
+        with _storage_errors(path):
+            _swap(target, path)
+    return replace(report, collection=path)
+
+
+def _create(path: Path, encoder: Encoder) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    Catalog.create(path).close()
+    Manifest(EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)).save(path)
+
+
+def _update(
+    path: Path, found: Scan, options: Options, watcher: Watcher, encoder: Encoder | None = None
+) -> IndexReport:
+    with _storage_errors(path), _only_writer(path):
+        manifest = Manifest.load(path)
+        with Catalog.open(path, writable=True) as catalog:
+            plan = ingest.plan(found, catalog.known_files())
+            encoder = encoder or _encoder_for(path, manifest, options, bool(plan.to_encode))
+            collection = Collection(path, manifest, catalog)
+            if plan.gone:
+                catalog.forget(plan.gone)
+            if plan.to_encode:
+                watcher.on_start(len(plan.to_encode))
+                ingest.encode_files(
+                    plan.to_encode, encoder, catalog, collection.vectors,
+                    batch_size=options.batch_size, progress=watcher.on_batch,
+                )
+            collection.refresh_index()
+            failed = catalog.failed()
+            failed_now = {file.state.path for file in plan.to_encode} & {one for one, _ in failed}
+            return IndexReport(
+                path, manifest.encoder.name,
+                images=len(collection),
+                encoded=len(plan.to_encode) - len(failed_now),
+                unchanged=plan.unchanged,
+                dropped=len(plan.gone),
+                skipped=sorted([*found.unreadable, *failed]),
+            )
+
+
+def _encoder_for(
+    path: Path, manifest: Manifest, options: Options, needed: bool
+) -> Encoder | None:
+    """The encoder for an existing collection; not loaded if there is nothing to encode."""
+    settings = {"device": options.device, "precision": options.precision}
+    if options.model not in (None, AUTO, manifest.encoder.name):
+        encoder = load_encoder(options.model, **settings)
+        check_same_encoder(manifest.encoder, encoder, str(path))
+        return encoder
+    return load_recorded_encoder(manifest.encoder, str(path), **settings) if needed else None
+
+
+def _require_writable(path: Path) -> None:
+    """Before any long work. Raises CollectionError."""
+    place = path
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise CollectionError(f"{place} cannot be written to. Choose another place with -o COLLECTION.")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        with Catalog.open(path) as catalog:
+            return catalog.count("indexed") == 0
+    except CollectionError:
+        return True  # not even a catalogue was made
+
+
+def _swap(new: Path, path: Path) -> None:
+    old = path.with_name(path.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    lock = FileLock(path / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CollectionError(
+            f"Another `retrieval index` is writing to {path}. Wait for it to finish, then run "
+            "this again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Full disks, missing permissions and the like, in a sentence."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CollectionError(
+            f"{path} cannot be written: {reason}. What was committed before is kept; choose "
+            "another place with -o COLLECTION, or mend the cause and run the same command again."
+        ) from error
+
+
+def _nothing_found(folders: Sequence[Path], found: Scan) -> str:
+    names = ", ".join(map(str, folders))
+    more = f" {found.unreadable[0][0]} {found.unreadable[0][1]}." if found.unreadable else ""
+    return f"No images in {names} (looked for files named .jpg, .png, .webp and the like).{more}"
+
+
+def _nothing_readable(folders: Sequence[Path], skipped: Sequence[tuple[str, str]]) -> str:
+    names = ", ".join(map(str, folders))
+    path, reason = skipped[0]
+    return (
+        f"None of the {len(skipped)} image files in {names} could be read, so no collection was "
+        f"made. The first: {path}: {reason}."
+    )

@@ -1,0 +1,102 @@
+"""The manifest: what a collection is, in one small JSON file that a person can read.
+
+It changes rarely: at creation, and when the index is rebuilt. What changes with every
+batch (documents, vector rows) lives in the catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from indexes import IndexSpec
+from indexes.errors import SpecError
+from retrieval import __version__
+from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
+from retrieval.files import write_json
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """The encoder that made a collection's vectors; see `retrieval.types.Encoder`."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class IndexRecord:
+    """The index beside the vectors.
+
+    generation  the catalogue's generation that index.faiss was built from; any other value
+                in the catalogue means that the index is out of date
+    rows        vectors in index.faiss
+    """
+
+    spec: IndexSpec = field(default_factory=IndexSpec)
+    generation: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    encoder: EncoderRecord
+    index: IndexRecord = field(default_factory=IndexRecord)
+    counts: dict[str, int] = field(default_factory=dict)  # as of the last complete run
+    created_at: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
+    software: str = f"crossmodal-retrieval {__version__}"
+    schema_version: int = SCHEMA_VERSION
+
+    def save(self, collection: Path) -> None:
+        """Write atomically into the collection folder. Raises OSError."""
+        content = asdict(self)
+        content["index"]["spec"] = self.index.spec.to_dict()
+        write_json(collection / FILE_NAME, content)
+
+    @classmethod
+    def load(cls, collection: Path) -> Manifest:
+        """Read the manifest of a collection folder.
+
+        Raises CollectionNotFoundError without one, SchemaError for a newer one, and
+        CollectionError for one that is damaged.
+        """
+        path = collection / FILE_NAME
+        if not collection.is_dir():
+            raise CollectionNotFoundError(
+                f"There is no collection at {collection}. "
+                f"Make one with: retrieval index FOLDER -o {collection}"
+            )
+        if not path.is_file():
+            raise CollectionNotFoundError(
+                f"{collection} is a folder but not a collection (it has no {FILE_NAME}). "
+                f"Make one with: retrieval index {collection}"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            schema = content.pop("schema_version")
+            if isinstance(schema, int) and schema > SCHEMA_VERSION:
+                raise SchemaError(
+                    f"{collection} was written by a newer version ({content.get('software')}, "
+                    f"schema {schema}; this one reads up to {SCHEMA_VERSION}). Please upgrade: "
+                    "pip install --upgrade crossmodal-retrieval"
+                )
+            index = content.pop("index")
+            return cls(
+                encoder=EncoderRecord(**content.pop("encoder")),
+                index=IndexRecord(spec=IndexSpec.from_dict(index.pop("spec")), **index),
+                schema_version=schema,
+                **content,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
+            raise CollectionError(
+                f"{path} is damaged ({error}). Rebuild the collection: retrieval index --rebuild "
+                f"FOLDER -o {collection}"
+            ) from error

@@ -1,0 +1,75 @@
+"""Queries: what the user typed, told apart as text or image, and embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from retrieval.errors import ImageError, QueryError
+from retrieval.images import SUFFIXES, open_image
+from retrieval.types import Encoder
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query. shown is what results call it; image is set for an image query."""
+
+    shown: str
+    image: Path | None = None
+
+
+def parse(text: str) -> Query:
+    """An existing image file is an image query, everything else is text.
+
+    Raises QueryError for an empty query, and for what is plainly a file name of an image that
+    is not there: searching for its letters would return nonsense.
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise QueryError("The query is empty. Say what to look for, or give an image file.")
+    path = Path(stripped).expanduser()
+    named_as_image = path.suffix.lower() in SUFFIXES and not any(map(str.isspace, stripped))
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # a text too long, or too odd, to be a path
+        is_file = False
+    if is_file:
+        try:
+            with path.open("rb"):
+                pass
+            return Query(stripped, path) if named_as_image or _opens(path) else Query(stripped)
+        except OSError as error:
+            raise QueryError(f"The query image {stripped} cannot be read: {error.strerror}.") from error
+    if named_as_image:
+        raise QueryError(f"There is no image file {stripped}. To search by text, write words.")
+    return Query(stripped)
+
+
+def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
+    """Query vectors float32 (q, d), unit rows, in order. Raises QueryError for a bad image."""
+    vectors = np.empty((len(queries), encoder.dim), np.float32)
+    texts = [index for index, query in enumerate(queries) if query.image is None]
+    images = [index for index, query in enumerate(queries) if query.image is not None]
+    if texts:
+        vectors[texts] = encoder.encode_texts([queries[index].shown for index in texts])
+    if images:
+        vectors[images] = encoder.encode_images([_open(queries[index]) for index in images])
+    return vectors
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_image(path)
+    except ImageError:
+        return False
+    return True
+
+
+def _open(query: Query):
+    try:
+        return open_image(query.image)[0]
+    except ImageError as error:
+        raise QueryError(f"The query image {query.shown}: {error}.") from error

@@ -1,0 +1,1 @@
+"""Contrastive training. In this version: projections on top of frozen, packaged towers."""

@@ -1,0 +1,105 @@
+"""Outputs of the frozen towers, computed once and kept.
+
+With frozen towers an epoch needs no tower at all, so the outputs of every photo (several
+augmented views of it) and caption are cached on disk; an interrupted run continues behind the
+last finished view.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
+from retrieval.errors import ImageError, TrainingError
+from retrieval.images import open_image
+from retrieval.train.pairs import Photo
+
+BATCH_SIZE = 128
+Progress = Callable[[int], None]
+
+
+class TowerOutputs:
+    """Computes or recalls tower outputs of unit length: (n, width) float16 on disk."""
+
+    def __init__(self, towers: DualEncoder, cache: Path, *, device: str = "auto"):
+        # Linear projections without bias do not see the length of their input, so the outputs
+        # of an encoder without projections are all that they need.
+        towers.model.visual.head = torch.nn.Identity()
+        towers.model.text.proj = torch.nn.Identity()
+        self._encoder = OpenClipEncoder(replace(towers, name="towers"), device=device)
+        self._cache = cache
+
+    def of_photos(
+        self, photos: Sequence[Photo], view: int, progress: Progress = lambda count: None
+    ) -> np.ndarray:
+        """One view of each photo: (n, width) float16. View 0 is the photo as it is."""
+        key = self._key("image", view, *(photo.name for photo in photos))
+        return self._recall(key, lambda: np.concatenate(list(self._views(photos, view, progress))))
+
+    def of_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, width) float16."""
+        return self._recall(
+            self._key("text", 0, *texts), lambda: self._encoder.encode_texts(texts)
+        )
+
+    def _views(
+        self, photos: Sequence[Photo], view: int, progress: Progress
+    ) -> Iterator[np.ndarray]:
+        def prepare(photo: Photo) -> torch.Tensor:
+            try:
+                image, _ = open_image(photo.read())
+            except ImageError as error:
+                raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
+            return self._encoder.prepare(augment(image, view, photo.name))
+
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(photos), BATCH_SIZE):
+                batch = list(pool.map(prepare, photos[start : start + BATCH_SIZE]))
+                yield self._encoder.encode_prepared(batch)
+                progress(len(batch))
+
+    def _key(self, *parts: object) -> Path:
+        content = "\0".join(map(str, (self._encoder.fingerprint, self._encoder.dtype, *parts)))
+        return self._cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+
+    def _recall(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        if not path.exists():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".tmp")
+            with open(beside, "wb") as file:
+                np.save(file, compute().astype(np.float16))
+            beside.replace(path)
+        return np.load(path)
+
+
+def augment(image: Image.Image, view: int, name: str) -> Image.Image:
+    """View 0 is the image, view 1 its mirror image, further ones random crops.
+
+    The same view of the same name is always the same, whatever thread makes it.
+    """
+    if view == 0:
+        return image
+    if view == 1:
+        return ImageOps.mirror(image)
+    chance = random.Random(f"{view}/{name}")
+    area = chance.uniform(0.4, 1.0)
+    stretch = chance.uniform(0.75, 1.333) ** 0.5
+    width = min(image.width, round(image.width * (area ** 0.5) * stretch))
+    height = min(image.height, round(image.height * (area ** 0.5) / stretch))
+    left = chance.randint(0, image.width - width)
+    top = chance.randint(0, image.height - height)
+    image = image.crop((left, top, left + width, top + height))
+    if chance.random() < 0.5:
+        image = ImageOps.mirror(image)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(chance.uniform(0.8, 1.2))
+    return image

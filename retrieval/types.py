@@ -1,0 +1,48 @@
+"""The few shapes that every room shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Sequence, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Two towers into one space. Outputs are always float32 (n, d), C-contiguous, unit rows.
+
+    name         what the user would pass to --model to get this encoder again
+    dim          d
+    fingerprint  identifies weights, preprocessing and tokenizer; equal fingerprints mean
+                 that vectors of the two encoders may be compared
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+
+    def prepare(self, image: Image.Image) -> Any:
+        """Preprocess one upright RGB image for `encode_prepared`; safe to call from threads."""
+
+    def encode_prepared(self, prepared: Sequence[Any]) -> np.ndarray:
+        """Embed what `prepare` returned: (n, d)."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed upright RGB images: (n, d)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts: (n, d)."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One ranked match of one query. rank counts from 1; score is a cosine, larger is better."""
+
+    query: str
+    rank: int
+    score: float
+    id: str
+    path: str

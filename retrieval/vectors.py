@@ -1,0 +1,119 @@
+"""The vectors of a collection: float16 .npy shards, appended to and memory-mapped.
+
+How many rows count is the catalogue's word, not the files': rows behind the last committed
+one are leftovers of an interrupted run and are written over by the next.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from retrieval.errors import CollectionError
+
+SHARD_ROWS = 65_536
+# Fixed, so that the row count in a .npy header can be rewritten in place as a shard grows.
+HEADER_BYTES = 128
+
+
+class VectorStore:
+    """`n` committed rows of `dim` float16 values in `folder`; slices like an array."""
+
+    dtype = np.dtype(np.float16)
+
+    def __init__(self, folder: Path, dim: int, n: int, *, shard_rows: int = SHARD_ROWS):
+        self.folder = folder
+        self.dim = dim
+        self.n = n
+        self.shard_rows = shard_rows
+        self._maps: dict[int, np.memmap] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.n, self.dim)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Rows of one contiguous slice as float16 (m, d). Raises CollectionError if truncated."""
+        start, stop, step = rows.indices(self.n)
+        if step != 1:
+            raise ValueError("vectors are read in contiguous slices")
+        parts = []
+        while start < stop:
+            shard, first = divmod(start, self.shard_rows)
+            last = min(self.shard_rows, first + stop - start)
+            parts.append(self._map(shard)[first:last])
+            start += last - first
+        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float16)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Chosen rows as float32 unit vectors (m, d), in the order given."""
+        taken = np.empty((len(rows), self.dim), np.float32)
+        shards = np.asarray(rows) // self.shard_rows
+        for shard in np.unique(shards):
+            chosen = np.flatnonzero(shards == shard)
+            taken[chosen] = self._map(int(shard))[rows[chosen] % self.shard_rows]
+        # float16 rounding leaves lengths off by up to 5e-4
+        taken /= np.linalg.norm(taken, axis=1, keepdims=True)
+        return taken
+
+    def append(self, vectors: np.ndarray) -> range:
+        """Write unit rows (m, d) behind the last committed one and flush them to disk.
+
+        Returns their row numbers. They count once the catalogue commits them; the caller then
+        sets `n`. Raises OSError.
+        """
+        halves = np.ascontiguousarray(vectors, np.float16)
+        written = 0
+        while written < len(halves):
+            shard, first = divmod(self.n + written, self.shard_rows)
+            part = halves[written : written + self.shard_rows - first]
+            self._write(shard, first, part)
+            written += len(part)
+        return range(self.n, self.n + len(halves))
+
+    def _path(self, shard: int) -> Path:
+        return self.folder / f"{shard:05d}.npy"
+
+    def _write(self, shard: int, first: int, part: np.ndarray) -> None:
+        self.folder.mkdir(exist_ok=True)
+        path = self._path(shard)
+        with open(path, "r+b" if path.exists() else "w+b") as file:
+            file.seek(HEADER_BYTES + first * self.dim * self.dtype.itemsize)
+            file.write(part.tobytes())
+            file.truncate()
+            file.seek(0)
+            file.write(_header(first + len(part), self.dim))
+            file.flush()
+            os.fsync(file.fileno())
+        self._maps.pop(shard, None)  # the file grew; map it anew
+
+    def _map(self, shard: int) -> np.memmap:
+        if shard not in self._maps:
+            path = self._path(shard)
+            rows = min(self.shard_rows, self.n - shard * self.shard_rows)
+            needed = HEADER_BYTES + rows * self.dim * self.dtype.itemsize
+            found = path.stat().st_size if path.exists() else 0
+            if found < needed:
+                raise CollectionError(
+                    f"{path} should hold {rows} vectors ({needed} bytes) but has {found} bytes. "
+                    "The collection is damaged; rebuild it: retrieval index --rebuild FOLDER "
+                    f"-o {self.folder.parent}"
+                )
+            self._maps[shard] = np.memmap(
+                path, self.dtype, "r", offset=HEADER_BYTES, shape=(rows, self.dim)
+            )
+        return self._maps[shard]
+
+
+def _header(rows: int, dim: int) -> bytes:
+    """A .npy version 1.0 header of exactly HEADER_BYTES, as numpy's format document lays it out."""
+    description = f"{{'descr': '<f2', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+    length = HEADER_BYTES - npy.MAGIC_LEN - 2
+    text = description.ljust(length - 1) + "\n"
+    return npy.magic(1, 0) + length.to_bytes(2, "little") + text.encode("ascii")

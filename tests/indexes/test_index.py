@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from indexes.build import build_index
+from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexError
+from indexes.exact import exact_search
+from indexes.index import VectorIndex
+from indexes.matches import Matches
+from indexes.spec import IndexSpec
+
+
+class Case(NamedTuple):
+    spec: IndexSpec
+    tolerance: float  # how far a score may be from the true inner product
+    recall: float  # of the true 10 best, the share that must be found
+
+
+CASES = [
+    Case(IndexSpec("Flat"), 1e-5, 1.0),
+    Case(IndexSpec("SQfp16"), 1e-3, 0.98),
+    Case(IndexSpec("SQ8"), 0.02, 0.9),
+    Case(IndexSpec("IVF16,Flat", nprobe=16), 1e-5, 1.0),
+    Case(IndexSpec("IVF16_HNSW8,Flat", nprobe=16, ef_search=64), 1e-5, 1.0),
+    Case(IndexSpec("HNSW32", ef_search=400), 1e-5, 1.0),
+    Case(IndexSpec("IVF16,SQfp16", nprobe=16), 1e-3, 0.98),
+    Case(IndexSpec("SQ8,RFlat"), 1e-5, 0.9),
+    Case(IndexSpec("IVF16,PQ16", nprobe=16), 0.2, 0.6),
+]
+# The second numbering leaves gaps, as deleted rows do.
+NUMBERINGS = {"all rows": None, "rows left out": np.arange(600, dtype=np.int64) * 3 + 5}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.spec.factory)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=NUMBERINGS, ids=str)
+def rows(request: pytest.FixtureRequest) -> np.ndarray | None:
+    return NUMBERINGS[request.param]
+
+
+@pytest.fixture(scope="module")
+def index(case: Case, rows: np.ndarray | None, corpus: np.ndarray) -> VectorIndex:
+    return build_index(corpus, case.spec, rows=rows, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(index: VectorIndex, queries: np.ndarray) -> Matches:
+    return index.search(queries, 10)
+
+
+@pytest.fixture(scope="module")
+def positions(found: Matches, rows: np.ndarray | None) -> np.ndarray:
+    """Where in the corpus each returned row is. (q, k)"""
+    if rows is None:
+        return found.rows
+    assert np.isin(found.rows, rows).all()
+    return np.searchsorted(rows, found.rows)
+
+
+@pytest.fixture(scope="module")
+def products(corpus: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    return queries.astype(np.float64) @ corpus.T.astype(np.float64)  # (q, n)
+
+
+# --- values, over every kind of index -------------------------------------------------------
+
+
+def test_every_score_is_the_inner_product_of_its_row(
+    case: Case, found: Matches, positions: np.ndarray, products: np.ndarray
+) -> None:
+    assert found.scores.dtype == np.float32 and found.rows.dtype == np.int64
+    true = np.take_along_axis(products, positions, axis=1)
+    np.testing.assert_allclose(found.scores, true, atol=case.tolerance)
+
+
+def test_scores_descend_within_minus_one_and_one_and_rows_are_distinct(found: Matches) -> None:
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    assert found.scores.min() >= -1 and found.scores.max() <= 1
+    assert all(len(set(line)) == 10 for line in found.rows.tolist())
+
+
+def test_enough_of_the_true_best_are_found(
+    case: Case, positions: np.ndarray, corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    best = exact_search(corpus, queries, 10).rows
+    shares = [
+        len(set(a) & set(b)) / 10 for a, b in zip(positions.tolist(), best.tolist(), strict=True)
+    ]
+    assert np.mean(shares) >= case.recall
+    if case.recall == 1:  # without a quantiser there is no excuse for another order either
+        np.testing.assert_array_equal(positions, best)
+
+
+def test_a_stored_vector_finds_itself(
+    index: VectorIndex, case: Case, rows: np.ndarray | None, corpus: np.ndarray
+) -> None:
+    scores, found = index.search(corpus[40:60], 1)
+    expected = np.arange(40, 60) if rows is None else rows[40:60]
+    assert found[:, 0].tolist() == expected.tolist()
+    np.testing.assert_allclose(scores[:, 0], 1, atol=case.tolerance)
+
+
+def test_k_above_n_pads(index: VectorIndex, case: Case, queries: np.ndarray) -> None:
+    scores, rows = index.search(queries[:2], 700)
+    assert (rows[:, 600:] == -1).all()
+    assert (scores[:, 600:] == -np.inf).all()
+    assert np.array_equal(rows == -1, scores == -np.inf)
+    if not case.spec.factory.startswith("HNSW"):  # a graph walk need not reach every row
+        assert (rows[:, :600] >= 0).all()
+
+
+def test_properties(index: VectorIndex, case: Case) -> None:
+    assert (index.n, index.dim, index.device) == (600, 32, "cpu")
+    assert index.spec is case.spec
+    assert repr(index) == f'VectorIndex("{case.spec.factory}", n=600, dim=32, cpu)'
+
+
+# --- order ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8", "SQfp16"])
+def test_equal_scores_come_by_lower_row(factory: str) -> None:
+    east, north = np.eye(2, dtype=np.float32)
+    vectors = np.stack([north, east, north, east, east, north])
+    rows = np.array([10, 20, 30, 40, 50, 60])
+    index = build_index(vectors, IndexSpec(factory), rows=rows, device="cpu")
+    scores, found = index.search(np.stack([east, north]), 6)
+    assert found.tolist() == [[20, 40, 50, 10, 30, 60], [10, 30, 60, 20, 40, 50]]
+    np.testing.assert_array_equal(scores, [[1, 1, 1, 0, 0, 0]] * 2)
+
+
+def test_a_short_list_of_an_ivf_index_is_padded_with_minus_infinity() -> None:
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)  # 4 directions, 3 rows each
+    index = build_index(vectors, IndexSpec("IVF4,Flat", nprobe=1), device="cpu")
+    scores, rows = index.search(vectors[3:4], 5)
+    assert rows.tolist() == [[3, 4, 5, -1, -1]]
+    assert scores.tolist() == [[1, 1, 1, -np.inf, -np.inf]]
+
+
+def test_the_overshoot_of_a_quantiser_is_cut_off(corpus: np.ndarray) -> None:
+    index = build_index(corpus, IndexSpec("SQfp16"), device="cpu")
+    raw, _ = index.faiss_index.search(corpus, 1)
+    assert raw.max() > 1
+    assert index.search(corpus, 1).scores.max() == 1
+
+
+# --- search parameters ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "factory", ["IVF16,Flat", "L2norm,IVF16,Flat", "IVF16,Flat,RFlat", "IVF16_HNSW8,Flat"]
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_nprobe_reaches_the_lists_through_every_layer(
+    factory: str, sparse: bool, corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    rows = np.arange(600) * 2 if sparse else None
+    index = build_index(corpus, IndexSpec(factory), rows=rows, device="cpu")
+    oracle = exact_search(corpus, queries, 10).rows * (2 if sparse else 1)
+    assert not np.array_equal(index.search(queries, 10).rows, oracle)  # FAISS's own nprobe, 1
+    np.testing.assert_array_equal(index.search(queries, 10, nprobe=16).rows, oracle)
+    assert not np.array_equal(index.search(queries, 10).rows, oracle)  # it did not stick
+
+
+def test_nprobe_above_the_number_of_lists_visits_all(
+    corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    index = build_index(corpus, IndexSpec("IVF16,Flat"), device="cpu")
+    oracle = exact_search(corpus, queries, 10)
+    np.testing.assert_array_equal(index.search(queries, 10, nprobe=999).rows, oracle.rows)
+
+
+@pytest.mark.parametrize("factory", ["HNSW4", "L2norm,HNSW4", "HNSW4,RFlat"])
+def test_ef_search_reaches_the_graph_through_every_layer(
+    factory: str, corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    index = build_index(corpus, IndexSpec(factory, ef_search=1), device="cpu")
+    oracle = exact_search(corpus, queries, 3).rows
+
+    def hits(matches: Matches) -> int:
+        return sum(
+            len(set(a) & set(b))
+            for a, b in zip(matches.rows.tolist(), oracle.tolist(), strict=True)
+        )
+
+    assert hits(index.search(queries, 3)) < hits(index.search(queries, 3, ef_search=600))
+
+
+def test_the_spec_s_nprobe_is_used_unless_a_search_names_another(
+    corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    index = build_index(corpus, IndexSpec("IVF16,Flat", nprobe=16), device="cpu")
+    oracle = exact_search(corpus, queries, 10).rows
+    np.testing.assert_array_equal(index.search(queries, 10).rows, oracle)
+    assert not np.array_equal(index.search(queries, 10, nprobe=1).rows, oracle)
+
+
+def test_searches_in_threads_do_not_disturb_each_other(
+    corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    index = build_index(corpus, IndexSpec("IVF16,Flat"), device="cpu")
+    probes = [1, 2, 4, 16] * 10
+    alone = {nprobe: index.search(queries, 10, nprobe=nprobe).rows for nprobe in set(probes)}
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda nprobe: index.search(queries, 10, nprobe=nprobe), probes))
+    for nprobe, matches in zip(probes, together, strict=True):
+        np.testing.assert_array_equal(matches.rows, alone[nprobe])
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flat(corpus: np.ndarray) -> VectorIndex:
+    return build_index(corpus, device="cpu")
+
+
+def test_another_dimension_names_both(flat: VectorIndex) -> None:
+    with pytest.raises(DimensionError, match="queries are 4-d, the index is 32-d"):
+        flat.search(np.eye(4, dtype=np.float32), 1)
+
+
+@pytest.mark.parametrize("k", [0, -5, 1.0, None])
+def test_k_below_one(flat: VectorIndex, queries: np.ndarray, k: Any) -> None:
+    with pytest.raises(VectorIndexError, match="k must be a whole number of at least 1, got"):
+        flat.search(queries, k)
+
+
+def test_unfit_queries(flat: VectorIndex, queries: np.ndarray) -> None:
+    with pytest.raises(VectorError, match="queries must be float32, got float64"):
+        flat.search(queries.astype(np.float64), 1)
+    with pytest.raises(VectorError, match=r"Pass one vector as shape \(1, d\)"):
+        flat.search(queries[0], 1)
+    with pytest.raises(VectorError, match="queries row 0 has norm 3"):
+        flat.search(queries * np.float32(3), 1)
+
+
+def test_search_parameters_that_mean_nothing(flat: VectorIndex, queries: np.ndarray) -> None:
+    with pytest.raises(SpecError, match='nprobe means nothing to "Flat"'):
+        flat.search(queries, 1, nprobe=4)
+    with pytest.raises(SpecError, match='ef_search means nothing to "Flat"'):
+        flat.search(queries, 1, ef_search=4)
+    with pytest.raises(SpecError, match="nprobe must be a whole number of at least 1, got 0"):
+        flat.search(queries, 1, nprobe=0)
+
+
+def test_the_limits_of_a_gpu(unit_vectors: Any, queries: np.ndarray) -> None:
+    index = build_index(unit_vectors(2100), device="cpu")
+    index._on_gpu = True  # as far as the check can tell
+    with pytest.raises(VectorIndexError, match="up to 2048, got k=2100.*device cpu"):
+        index.search(queries, 2100)
+
+
+def test_an_empty_index_has_nothing_to_say(queries: np.ndarray) -> None:
+    index = build_index(np.zeros((0, 32), dtype=np.float32), device="cpu")
+    scores, rows = index.search(queries[:2], 3)
+    assert index.n == 0
+    assert rows.tolist() == [[-1] * 3] * 2 and scores.tolist() == [[-np.inf] * 3] * 2
+    with pytest.raises(DimensionError):
+        index.search(np.eye(4, dtype=np.float32), 1)
+
+
+def test_no_queries_give_no_lines(flat: VectorIndex, queries: np.ndarray) -> None:
+    assert flat.search(queries[:0], 3).rows.shape == (0, 3)

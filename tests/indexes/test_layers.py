@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import faiss
+import pytest
+
+from indexes.layers import is_on_gpu, layers, takes_ef_search, takes_nprobe
+
+
+def empty(factory: str) -> faiss.Index:
+    return faiss.index_factory(64, factory, faiss.METRIC_INNER_PRODUCT)
+
+
+def test_layers_come_outermost_first_with_their_real_types() -> None:
+    index = faiss.IndexIDMap(empty("OPQ8,IVF16,PQ8,RFlat"))
+    assert [type(layer).__name__ for layer in layers(index)] == [
+        "IndexIDMap",
+        "IndexRefineFlat",
+        "IndexPreTransform",
+        "IndexIVFPQ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factory", "nprobe", "ef_search"),
+    [
+        ("Flat", False, False),
+        ("PCA32,SQ8", False, False),
+        ("NSG16", False, False),
+        ("IVF16,Flat", True, False),
+        ("OPQ8,IVF16,PQ8,RFlat", True, False),
+        ("HNSW32", False, True),
+        ("PCA32,HNSW32_SQ8", False, True),
+        ("IVF16_HNSW8,Flat", True, True),
+    ],
+)
+def test_which_search_parameters_apply(factory: str, nprobe: bool, ef_search: bool) -> None:
+    assert takes_nprobe(empty(factory)) is nprobe
+    assert takes_ef_search(empty(factory)) is ef_search
+
+
+def test_an_index_starts_on_the_cpu() -> None:
+    assert not is_on_gpu(faiss.IndexIDMap(empty("IVF16,Flat")))
