@@ -13,10 +13,11 @@ from retrieval.errors import UnknownModelError, WeightsError
 
 log = logging.getLogger("retrieval")
 
-# Which weights a bare MODEL means: the first of these families that the registry has for it,
-# ordered by published retrieval recall at equal size. Small-data ablations never win.
-_PREFERRED_TAGS = ("webli", "dfn", "meta", "metaclip_fullcc", "laion2b_s", "datacomp", "merged2b",
-                   "laion2b", "metaclip", "laion400m", "openai")
+# Which weights a bare MODEL means: the first of these families that the registry has for it.
+# Freely licensed families come first, each group in order of published COCO retrieval; ablations
+# on small data never win.
+_PREFERRED_TAGS = ("webli", "merged2b", "laion2b_s", "datacomp", "laion2b", "commonpool_xl", "laion400m",
+                   "openai", "metaclip_fullcc", "dfn", "metaclip")
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,12 @@ def load_registered(name: str, architecture: str, weights: str) -> DualEncoder:
     repository, _, file = config.get("hf_hub", "").rpartition("/")
 
     def load() -> DualEncoder:
-        model = open_clip.create_model(architecture, weights, require_pretrained=True)
+        # Some weights want QuickGELU although the architecture's name does not say so;
+        # open_clip would only warn and embed with the wrong activation.
+        model = open_clip.create_model(
+            architecture, weights, require_pretrained=True,
+            force_quick_gelu=config.get("quick_gelu", False),
+        )
         return DualEncoder(name, model, open_clip.get_tokenizer(architecture))
 
     if not config:  # a file of the user's

@@ -75,7 +75,7 @@ def probe_images(size: int) -> list[Image.Image]:
         picture = Image.fromarray(base)
         draw = ImageDraw.Draw(picture)
         draw.ellipse((size // 4, size // 5, size // 2 + 8 * step, size - size // 4), fill=(200, 30 * step, 90))
-        draw.rectangle((size // 2, size // 2, size - 9, size - 20 - step), fill=(20, 180, 60 * step))
+        draw.rectangle((size // 2, size // 2, size - 3, size - 2 - step), fill=(20, 180, 60 * step))
         pictures.append(picture)
     return pictures
 

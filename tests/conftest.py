@@ -1,0 +1,102 @@
+"""Real parts for every test: a small open_clip model with saved weights, and real photos."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Set before anything imports the hub's library. Tests that need a hub bring their own.
+os.environ["HF_HUB_OFFLINE"] = "1"
+for variable in [name for name in os.environ if name.startswith("RETRIEVAL_")]:
+    del os.environ[variable]
+
+TINY_CONFIG = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {"resize_mode": "shortest", "interpolation": "bicubic"},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep the user's own cache out of the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["RETRIEVAL_CACHE"] = str(folder)
+    return folder
+
+
+def write_tiny_model(folder: Path, seed: int) -> Path:
+    """An ordinary open_clip model folder, small enough for tests; another seed, another model."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**TINY_CONFIG["model_cfg"])
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY_CONFIG))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same architecture as `tiny_model` with other weights."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_model: Path, cache_folder: Path):
+    from retrieval.encoders import load_encoder
+
+    return load_encoder(f"local-dir:{tiny_model}", device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="session")
+def builtin_encoder(cache_folder: Path):
+    from retrieval.encoders import load_encoder
+
+    return load_encoder("builtin", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sample_photos() -> list[Path]:
+    """The demo's real photos, where their packages keep them. Never write there."""
+    from retrieval.demo import sample_photos
+
+    return sample_photos()
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path, sample_photos: list[Path]) -> Path:
+    """A folder of one's own with six real photos, one of them in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "2019" / "beach").mkdir(parents=True)
+    chosen = {path.name: path for path in sample_photos}
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "flower.jpg"):
+        shutil.copyfile(chosen[name], folder / name)
+    shutil.copyfile(chosen["china.jpg"], folder / "2019" / "beach" / "china.jpg")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    """The Flickr8k folder beside the checkout; see the README on data."""
+    folder = SHARED / "flickr8k"
+    if not (folder / "test.tar").exists():
+        pytest.skip("the Flickr8k photos are not beside the checkout")
+    return folder
