@@ -14,10 +14,10 @@ from retrieval.errors import UnknownModelError, WeightsError
 log = logging.getLogger("retrieval")
 
 # Which weights a bare MODEL means: the first of these families that the registry has for it.
-# Freely licensed families come first, each group in order of published COCO retrieval; ablations
-# on small data never win.
-_PREFERRED_TAGS = ("webli", "merged2b", "laion2b_s", "datacomp", "laion2b", "commonpool_xl", "laion400m",
-                   "openai", "metaclip_fullcc", "dfn", "metaclip")
+# Large freely licensed ones come first, in order of published COCO retrieval, then large ones
+# for research, then small ones; ablations on small data never win.
+_PREFERRED_TAGS = ("webli", "merged2b", "laion2b_s", "datacomp", "laion2b", "commonpool_xl", "dfn",
+                   "metaclip_fullcc", "metaclip", "laion400m", "openai")
 
 
 @dataclass(frozen=True)
