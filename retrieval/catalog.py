@@ -18,6 +18,7 @@ from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
 FILE_NAME = "catalog.sqlite"
+LOCK_SECONDS = 30.0  # how long to wait for another process that is committing
 _SCHEMA = """
 CREATE TABLE documents (
     key INTEGER PRIMARY KEY,
@@ -71,7 +72,7 @@ class Catalog:
     @classmethod
     def create(cls, collection: Path) -> Catalog:
         path = collection / FILE_NAME
-        catalog = cls(sqlite3.connect(path, timeout=30, isolation_level=None), path)
+        catalog = cls(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None), path)
         catalog._db.executescript(_SCHEMA)
         return catalog
 
@@ -79,16 +80,13 @@ class Catalog:
     def open(cls, collection: Path, *, writable: bool = False) -> Catalog:
         """Raises CollectionError if the catalogue is missing or not a catalogue."""
         path = collection / FILE_NAME
-        mode = "rw" if writable else "ro"
         try:
-            connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30,
-                isolation_level=None, check_same_thread=False,
-            )
-            connection.execute("SELECT vector_rows FROM progress")
+            if not writable and path.with_name(path.name + "-journal").exists():
+                # Left by a writer killed in mid-commit; only a writer may roll it back.
+                _connect(path, "rw").close()
+            return cls(_connect(path, "rw" if writable else "ro"), path)
         except sqlite3.Error as error:
             raise _damaged(path, error) from error
-        return cls(connection, path)
 
     def close(self) -> None:
         self._db.close()
@@ -114,7 +112,7 @@ class Catalog:
 
     def live_rows(self) -> np.ndarray:
         """Vector rows that belong to a document, ascending: int64 (n,)."""
-        found = self._db.execute("SELECT row FROM documents WHERE row IS NOT NULL ORDER BY row")
+        found = self._select("SELECT row FROM documents WHERE row IS NOT NULL ORDER BY row")
         return np.fromiter((row for (row,) in found), np.int64)
 
     def documents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
@@ -125,26 +123,24 @@ class Catalog:
             part = wanted[start : start + 500]
             marks = ",".join("?" * len(part))
             sql = f"SELECT row, id, path FROM documents WHERE row IN ({marks})"
-            found.update((row, (id, path)) for row, id, path in self._db.execute(sql, part))
+            found.update((row, (id, path)) for row, id, path in self._select(sql, *part))
         return found
 
     def indexed(self) -> list[tuple[str, int]]:
         """(id, vector row) of every embedded document, by row."""
-        sql = "SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row"
-        return self._db.execute(sql).fetchall()
+        return self._select("SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row")
 
     def failed(self) -> list[tuple[str, str]]:
         """(path, reason) of every file that could not be read, by path."""
-        sql = "SELECT path, error FROM documents WHERE state = 'failed' ORDER BY path"
-        return self._db.execute(sql).fetchall()
+        return self._select("SELECT path, error FROM documents WHERE state = 'failed' ORDER BY path")
 
     def known_files(self) -> dict[str, FileState]:
         """Every document's file by path, failed ones included."""
-        found = self._db.execute("SELECT path, size, mtime_ns FROM documents")
+        found = self._select("SELECT path, size, mtime_ns FROM documents")
         return {path: FileState(path, size, mtime_ns) for path, size, mtime_ns in found}
 
     def ids_by_path(self) -> dict[str, str]:
-        return dict(self._db.execute("SELECT path, id FROM documents"))
+        return dict(self._select("SELECT path, id FROM documents"))
 
     # writing
 
@@ -189,10 +185,26 @@ class Catalog:
             raise
 
     def _scalar(self, sql: str, *values: object) -> int:
+        return self._select(sql, *values)[0][0]
+
+    def _select(self, sql: str, *values: object) -> list[tuple]:
         try:
-            return self._db.execute(sql, values).fetchone()[0]
+            return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise _damaged(self._path, error) from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_SECONDS,
+        isolation_level=None, check_same_thread=False,
+    )
+    try:
+        connection.execute("SELECT vector_rows FROM progress")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:

@@ -151,6 +151,7 @@ class Collection:
 
     def _build_index(self, spec: IndexSpec, *, device: str) -> VectorIndex:
         rows = self.catalog.live_rows()
+        rows = rows[rows < self.vectors.n]  # a run may have committed more since this was opened
         every = len(rows) == self.vectors.n
         source = self.vectors if every else self.vectors.take(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,7 +57,7 @@ def open_image(source: Path | bytes) -> tuple[Image.Image, ImageFacts]:
         return _to_rgb(image), _facts(image, exif)
     except UnidentifiedImageError as error:
         raise ImageError("not an image in a format that can be read") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"larger than {MAX_MEGAPIXELS} megapixels") from error
     except Exception as error:  # damaged files surface from the decoders as almost anything
         raise ImageError(f"damaged or truncated ({error})") from error
@@ -93,7 +94,8 @@ def _facts(image: Image.Image, exif: Image.Exif) -> ImageFacts:
     )
     lat, lon = _position(exif)
     return ImageFacts(
-        image.width, image.height, taken_at=_taken_at(exif), camera=camera or None, lat=lat, lon=lon
+        image.width, image.height, taken_at=_taken_at(exif), camera=camera.strip() or None,
+        lat=lat, lon=lon,
     )
 
 
@@ -111,6 +113,8 @@ def _position(exif: Image.Exif) -> tuple[float | None, float | None]:
     def degrees(value_tag: int, side_tag: int, negative: str) -> float:
         parts = [float(part) for part in gps[value_tag]]
         value = parts[0] + parts[1] / 60 + parts[2] / 3600
+        if not math.isfinite(value):  # 0/0, as cameras without a fix write
+            raise ValueError
         return round(-value if gps[side_tag] == negative else value, 7)
 
     try:

@@ -17,7 +17,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.folder import Scan, scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
-from retrieval.errors import CollectionError, CorpusError
+from retrieval.errors import CollectionError, CollectionNotFoundError, CorpusError, SchemaError
 from retrieval.manifest import EncoderRecord, Manifest
 from retrieval.types import Encoder
 
@@ -73,41 +73,76 @@ def index_folders(
 
     Raises CorpusError, EncoderError, CollectionError.
     """
-    new = rebuild or not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if not new or (rebuild and path.exists()):
-        Manifest.load(path)  # refuses to touch a folder that is not a collection
+    new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not new:
+        _require_collection(path, rebuild)
     found = scan(folders)
     if not found.files:
         raise CorpusError(_nothing_found(folders, found))
     _require_writable(path)
-    if not new:
+    if new:
+        return _make(path, folders, found, options, watcher)
+    if not rebuild:
         return _update(path, found, options, watcher)
-    target = path.with_name(path.name + ".rebuild") if path.exists() and rebuild else path
-    encoder = load_encoder(
-        options.model or AUTO, device=options.device, precision=options.precision
-    )
-    try:
-        with _storage_errors(target):
-            _create(target, encoder)
-        report = _update(target, found, options, watcher, encoder)
-        if not report.images:
-            raise CorpusError(_nothing_readable(folders, report.skipped))
-    except BaseException:
-        if _is_empty(target):
+    target = _beside(path, "rebuild")
+    with _storage_errors(path), _only_writer(path):
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            report = _make(target, folders, found, options, watcher)
+        except BaseException:
             shutil.rmtree(target, ignore_errors=True)
-        raise
-    if target != path:
-        with _storage_errors(path):
-            _swap(target, path)
+            raise
+    with _storage_errors(path):
+        _swap(target, path)
     return replace(report, collection=path)
 
 
+def _require_collection(path: Path, rebuild: bool) -> None:
+    """Refuse to touch a folder that is not a collection; a rebuild mends one that is damaged."""
+    try:
+        Manifest.load(path)
+    except (CollectionNotFoundError, SchemaError):
+        raise
+    except CollectionError:
+        if not rebuild:
+            raise
+
+
+def _make(
+    path: Path, folders: Sequence[Path], found: Scan, options: Options, watcher: Watcher
+) -> IndexReport:
+    """A new collection at `path`; none if it would stay empty."""
+    encoder = load_encoder(
+        options.model or AUTO, device=options.device, precision=options.precision
+    )
+    with _storage_errors(path):
+        _create(path, encoder)
+    try:
+        report = _update(path, found, options, watcher, encoder)
+        if not report.images:
+            raise CorpusError(_nothing_readable(folders, report.skipped))
+    except BaseException:
+        if _is_empty(path):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    return report
+
+
 def _create(path: Path, encoder: Encoder) -> None:
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
-    Catalog.create(path).close()
-    Manifest(EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)).save(path)
+    """Whole or not at all: a folder without its manifest would pass for somebody else's."""
+    place = path if path.exists() else _beside(path, "new")  # an empty folder may be a mount
+    try:
+        if place != path:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+        Catalog.create(place).close()
+        Manifest(EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)).save(place)
+        if place != path:
+            os.rename(place, path)  # fails if another run was faster
+    except BaseException:
+        if place != path:
+            shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _update(
@@ -170,11 +205,17 @@ def _is_empty(path: Path) -> bool:
 
 
 def _swap(new: Path, path: Path) -> None:
-    old = path.with_name(path.name + ".old")
+    old = _beside(path, "old")
     shutil.rmtree(old, ignore_errors=True)
     os.rename(path, old)
     os.rename(new, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A hidden neighbour: what a user keeps beside a collection must not be overwritten."""
+    path = Path(os.path.abspath(path))  # "." has no name
+    return path.with_name(f".{path.name}.{suffix}")
 
 
 @contextmanager

@@ -30,11 +30,12 @@ def parse(text: str) -> Query:
     stripped = text.strip()
     if not stripped:
         raise QueryError("The query is empty. Say what to look for, or give an image file.")
-    path = Path(stripped).expanduser()
+    path = Path(stripped)
     named_as_image = path.suffix.lower() in SUFFIXES and not any(map(str.isspace, stripped))
     try:
+        path = path.expanduser()  # "~cat" is a text, and no user's home
         is_file = path.is_file()
-    except (OSError, ValueError):  # a text too long, or too odd, to be a path
+    except (OSError, ValueError, RuntimeError):  # a text too long, or too odd, to be a path
         is_file = False
     if is_file:
         try:

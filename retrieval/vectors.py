@@ -66,7 +66,7 @@ class VectorStore:
         """Write unit rows (m, d) behind the last committed one and flush them to disk.
 
         Returns their row numbers. They count once the catalogue commits them; the caller then
-        sets `n`. Raises OSError.
+        sets `n`. Raises OSError, or CollectionError if the shard to go on with is truncated.
         """
         halves = np.ascontiguousarray(vectors, np.float16)
         written = 0
@@ -83,6 +83,8 @@ class VectorStore:
     def _write(self, shard: int, first: int, part: np.ndarray) -> None:
         self.folder.mkdir(exist_ok=True)
         path = self._path(shard)
+        if first:
+            self._committed_rows(shard)  # writing behind a truncated shard would fill it with zeros
         with open(path, "r+b" if path.exists() else "w+b") as file:
             file.seek(HEADER_BYTES + first * self.dim * self.dtype.itemsize)
             file.write(part.tobytes())
@@ -95,20 +97,25 @@ class VectorStore:
 
     def _map(self, shard: int) -> np.memmap:
         if shard not in self._maps:
-            path = self._path(shard)
-            rows = min(self.shard_rows, self.n - shard * self.shard_rows)
-            needed = HEADER_BYTES + rows * self.dim * self.dtype.itemsize
-            found = path.stat().st_size if path.exists() else 0
-            if found < needed:
-                raise CollectionError(
-                    f"{path} should hold {rows} vectors ({needed} bytes) but has {found} bytes. "
-                    "The collection is damaged; rebuild it: retrieval index --rebuild FOLDER "
-                    f"-o {self.folder.parent}"
-                )
+            shape = (self._committed_rows(shard), self.dim)
             self._maps[shard] = np.memmap(
-                path, self.dtype, "r", offset=HEADER_BYTES, shape=(rows, self.dim)
+                self._path(shard), self.dtype, "r", offset=HEADER_BYTES, shape=shape
             )
         return self._maps[shard]
+
+    def _committed_rows(self, shard: int) -> int:
+        """Raises CollectionError if the shard's file holds fewer."""
+        path = self._path(shard)
+        rows = min(self.shard_rows, self.n - shard * self.shard_rows)
+        needed = HEADER_BYTES + rows * self.dim * self.dtype.itemsize
+        found = path.stat().st_size if path.exists() else 0
+        if found < needed:
+            raise CollectionError(
+                f"{path} should hold {rows} vectors ({needed} bytes) but has {found} bytes. "
+                "The collection is damaged; rebuild it: retrieval index --rebuild FOLDER "
+                f"-o {self.folder.parent}"
+            )
+        return rows
 
 
 def _header(rows: int, dim: int) -> bytes:

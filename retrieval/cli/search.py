@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from retrieval.cli import options
@@ -53,4 +55,4 @@ def command(collection, queries, k, device, precision, as_json) -> None:
 
 
 def _from_stdin() -> list[str]:
-    return [line.rstrip("\n") for line in click.get_text_stream("stdin") if line.strip()]
+    return [line.rstrip("\n") for line in sys.stdin if line.strip()]

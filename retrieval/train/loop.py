@@ -25,7 +25,7 @@ class Settings:
     """What decides the result, besides the data. Defaults chosen on photos outside the test split."""
 
     dim: int = 512
-    epochs: int = 120
+    epochs: int = 240
     batch_size: int = 1024
     learning_rate: float = 1e-3
     weight_decay: float = 0.1

@@ -1,0 +1,1 @@
+"""Speed and memory measurements; not part of the installed packages."""

@@ -1,0 +1,58 @@
+"""Running commands in this process, as the shell would."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Tab-separated stdout."""
+        return [line.split("\t") for line in self.out.splitlines()]
+
+    @property
+    def objects(self) -> list[dict]:
+        """JSON lines of stdout."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    from retrieval.cli import main
+
+    # bfloat16, where the machine has it, would blur comparisons with the fixtures' encoders
+    monkeypatch.setenv("RETRIEVAL_PRECISION", "float32")
+
+    def run(*arguments: object, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["retrieval", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as exit:
+            status = exit.code or 0
+        captured = capsys.readouterr()
+        return Done(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def collection(run, photo_folder, tiny_model, tmp_path):
+    """A collection of the photo folder, made by the command."""
+    path = tmp_path / "photos.collection"
+    done = run("index", photo_folder, "-o", path, "--model", tiny_model)
+    assert done.status == 0, done.err
+    return path

@@ -1,0 +1,51 @@
+import json
+import os
+
+import pytest
+
+from retrieval.files import write_atomically, write_json
+
+
+def test_new_and_replaced_content(tmp_path):
+    path = tmp_path / "notes.txt"
+    write_atomically(path, b"first, and longer")
+    assert path.read_bytes() == b"first, and longer"
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_on_the_way_leaves_the_old_content(tmp_path, monkeypatch, step):
+    path = tmp_path / "notes.txt"
+    write_atomically(path, b"old")
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, step, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_content_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    steps = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append(("fsync", os.fstat(handle).st_size)), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (steps.append("replace"), rename(*names)))
+    write_atomically(tmp_path / "notes.txt", b"seven b")
+    assert steps == [("fsync", 7), "replace"]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "gone" / "notes.txt", b"")
+
+
+def test_json_is_utf8_and_readable(tmp_path):
+    content = {"name": "café 日本", "rows": [1, None]}
+    write_json(tmp_path / "a.json", content)
+    written = (tmp_path / "a.json").read_bytes()
+    assert json.loads(written) == content
+    assert written.startswith('{\n  "name": "café 日本",\n'.encode()) and written.endswith(b"}\n")

@@ -1,0 +1,233 @@
+import hashlib
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from retrieval.catalog import Catalog, FileState
+from retrieval.corpus.folder import FoundFile, Scan, scan
+from retrieval.errors import EncoderError
+from retrieval.images import open_image
+from retrieval.ingest import encode_files, plan
+from retrieval.vectors import VectorStore
+
+
+class Counting:
+    """An encoder that notes what it is asked for; `fail_at` makes its n-th batch fail."""
+
+    def __init__(self, encoder, fail_at=None):
+        self.name, self.dim, self.fingerprint = encoder.name, encoder.dim, encoder.fingerprint
+        self.encoder, self.fail_at = encoder, fail_at
+        self.prepared, self.batches, self.ahead = 0, [], []
+        self._lock = threading.Lock()
+
+    def prepare(self, image):
+        with self._lock:
+            self.prepared += 1
+        return self.encoder.prepare(image)
+
+    def encode_prepared(self, prepared):
+        self.ahead.append(self.prepared - sum(self.batches) - len(prepared))
+        if len(self.batches) + 1 == self.fail_at:
+            raise EncoderError("out of memory")
+        self.batches.append(len(prepared))
+        return self.encoder.encode_prepared(prepared)
+
+
+class Shelf:
+    """A catalogue and the vectors beside it, opened anew for every run as a process would."""
+
+    def __init__(self, path):
+        self.path = path
+        Catalog.create(path).close()
+
+    def open(self):
+        catalog = Catalog.open(self.path, writable=True)
+        return catalog, VectorStore(self.path / "vectors", 32, catalog.vector_rows)
+
+    def encode(self, files, encoder, **options):
+        catalog, store = self.open()
+        with catalog:
+            encode_files(files, encoder, catalog, store, **options)
+
+    def vectors(self):
+        """id -> vector, as committed."""
+        catalog, store = self.open()
+        with catalog:
+            ids, rows = zip(*catalog.indexed())
+            return dict(zip(ids, store.take(np.array(rows))))
+
+    def read(self, ask):
+        with self.open()[0] as catalog:
+            return ask(catalog)
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    (tmp_path / "shelf").mkdir()
+    return Shelf(tmp_path / "shelf")
+
+
+def assert_encoded(found, files, encoder):
+    """`found` holds these files' own vectors: cosine above 0.9999 to the encoder's output."""
+    pictures = [open_image(file)[0] for file in files.values()]
+    expected = dict(zip(files, encoder.encode_images(pictures), strict=True))
+    assert found.keys() == expected.keys()
+    assert {id: bool(found[id] @ expected[id] > 0.9999) for id in found} == dict.fromkeys(found, True)
+
+
+def by_relative_path(folder):
+    return {file.relative: folder / file.relative for file in scan([folder]).files}
+
+
+class TestPlan:
+    ROOT = "/photos"
+
+    def scanned(self, *names, roots=(ROOT,), size=1, mtime=1):
+        from pathlib import Path
+
+        files = [FoundFile(FileState(f"{self.ROOT}/{name}", size, mtime), Path(self.ROOT)) for name in names]
+        return Scan(files, [], [Path(root) for root in roots])
+
+    def known(self, *paths):
+        return {path: FileState(path, 1, 1) for path in paths}
+
+    def test_everything_is_new_at_first(self):
+        result = plan(self.scanned("a.jpg", "b.jpg"), {})
+        assert [file.relative for file in result.to_encode] == ["a.jpg", "b.jpg"]
+        assert (result.unchanged, result.gone) == (0, [])
+
+    @pytest.mark.parametrize("change", [{"size": 2}, {"mtime": 2}, {"mtime": 0}], ids=str)
+    def test_size_and_time_tell_a_change(self, change):
+        result = plan(self.scanned("a.jpg", **change), self.known("/photos/a.jpg"))
+        assert [file.relative for file in result.to_encode] == ["a.jpg"]
+
+    def test_unchanged_new_and_gone(self):
+        result = plan(self.scanned("a.jpg", "c.jpg"), self.known("/photos/a.jpg", "/photos/sub/b.jpg"))
+        assert [file.relative for file in result.to_encode] == ["c.jpg"]
+        assert (result.unchanged, result.gone) == (1, ["/photos/sub/b.jpg"])
+
+    def test_only_what_lies_below_the_roots_can_be_gone(self):
+        known = self.known("/photos/b.jpg", "/photos2/b.jpg", "/other/b.jpg", "/photos.jpg")
+        assert plan(self.scanned("a.jpg"), known).gone == ["/photos/b.jpg"]
+
+    def test_a_single_file_as_root_says_nothing_of_its_neighbours(self):
+        known = self.known("/photos/a.jpg", "/photos/b.jpg")
+        result = plan(self.scanned("a.jpg", roots=("/photos/a.jpg",)), known)
+        assert (result.to_encode, result.unchanged, result.gone) == ([], 1, [])
+
+    def test_below_the_root_of_the_file_system(self):
+        assert plan(self.scanned("a.jpg", roots=("/",)), self.known("/x/b.jpg")).gone == ["/x/b.jpg"]
+
+
+class TestEncoding:
+    @pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
+    def test_vectors_are_the_encoders_in_file_order(self, shelf, photo_folder, tiny_encoder, batch_size):
+        files = scan([photo_folder]).files
+        encoder, told = Counting(tiny_encoder), []
+        shelf.encode(files, encoder, batch_size=batch_size, progress=told.append)
+        sizes = [min(batch_size, 6 - start) for start in range(0, 6, batch_size)]
+        assert encoder.batches == sizes == told
+        assert shelf.read(Catalog.indexed) == [(file.relative, row) for row, file in enumerate(files)]
+        assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
+
+    def test_what_the_catalogue_learns(self, shelf, photo_folder, tiny_encoder):
+        shelf.encode(scan([photo_folder]).files, tiny_encoder)
+        rocket = photo_folder / "rocket.jpg"
+        sql = "SELECT content_hash, width, height, size, mtime_ns FROM documents WHERE id = 'rocket.jpg'"
+        with shelf.open()[0] as catalog:
+            [(content_hash, width, height, size, mtime_ns)] = catalog._select(sql)
+        assert content_hash == hashlib.blake2b(rocket.read_bytes(), digest_size=16).hexdigest()
+        assert (width, height) == open_image(rocket)[0].size
+        assert (size, mtime_ns) == (rocket.stat().st_size, rocket.stat().st_mtime_ns)
+
+    def test_files_that_cannot_be_read_are_committed_with_the_reason(self, shelf, photo_folder, tiny_encoder):
+        (photo_folder / "b.jpg").write_text("no picture")
+        (photo_folder / "m.png").touch()
+        files = scan([photo_folder]).files
+        (photo_folder / "coffee.png").unlink()  # after the scan
+        encoder = Counting(tiny_encoder)
+        shelf.encode(files, encoder, batch_size=2)
+        assert shelf.read(Catalog.failed) == [
+            (str(photo_folder / "b.jpg"), "not an image in a format that can be read"),
+            (str(photo_folder / "coffee.png"), "cannot be read: No such file or directory"),
+            (str(photo_folder / "m.png"), "the file is empty"),
+        ]
+        readable = by_relative_path(photo_folder)
+        del readable["b.jpg"], readable["m.png"]
+        assert_encoded(shelf.vectors(), readable, tiny_encoder)
+
+    def test_a_batch_without_a_readable_file(self, shelf, tmp_path, tiny_encoder):
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).touch()
+        encoder = Counting(tiny_encoder)
+        shelf.encode(scan([tmp_path / "a.jpg", tmp_path / "b.jpg"]).files, encoder)
+        assert (encoder.batches, shelf.read(lambda catalog: catalog.vector_rows)) == ([], 0)
+        assert shelf.read(lambda catalog: catalog.count("failed")) == 2
+
+    def test_only_a_bounded_number_is_decoded_ahead(self, shelf, sample_photos, tiny_encoder):
+        encoder = Counting(tiny_encoder)
+        shelf.encode(scan(sample_photos).files, encoder, batch_size=2)
+        assert sum(encoder.batches) == len(sample_photos) > 10
+        assert max(encoder.ahead) <= 2 * 2
+
+    def test_nothing_to_encode(self, shelf, tiny_encoder):
+        shelf.encode([], tiny_encoder)
+        assert shelf.read(lambda catalog: (catalog.generation, catalog.vector_rows)) == (0, 0)
+
+
+class TestIds:
+    def test_where_roots_clash_more_of_the_path_comes_in_front(self, shelf, photo_folder, tmp_path, tiny_encoder):
+        roots = [tmp_path / "holiday", tmp_path / "x" / "scans", tmp_path / "y" / "scans"]
+        for root, photo in zip(roots, ("rocket.jpg", "coffee.png", "flower.jpg")):
+            root.mkdir(parents=True)
+            shutil.copyfile(photo_folder / photo, root / "IMG_1.jpg")
+        shelf.encode(scan(roots).files, tiny_encoder)
+        assert_encoded(shelf.vectors(), {
+            "IMG_1.jpg": photo_folder / "rocket.jpg",
+            "scans/IMG_1.jpg": photo_folder / "coffee.png",
+            "y/scans/IMG_1.jpg": photo_folder / "flower.jpg",
+        }, tiny_encoder)
+
+    def test_a_file_keeps_its_id(self, shelf, photo_folder, tiny_encoder):
+        shelf.encode(scan([photo_folder]).files, tiny_encoder)
+        before = shelf.read(Catalog.ids_by_path)
+        beach = photo_folder / "2019" / "beach"
+        shutil.copyfile(photo_folder / "rocket.jpg", beach / "china.jpg")
+        shelf.encode(scan([beach]).files, tiny_encoder)  # below another root now
+        assert shelf.read(Catalog.ids_by_path) == before
+        assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
+
+
+class TestBreakingOff:
+    def test_a_failing_encoder_leaves_the_batches_before(self, shelf, photo_folder, tiny_encoder):
+        files = scan([photo_folder]).files
+        with pytest.raises(EncoderError, match="out of memory"):
+            shelf.encode(files, Counting(tiny_encoder, fail_at=3), batch_size=2)
+        assert shelf.read(Catalog.indexed) == [(file.relative, row) for row, file in enumerate(files[:4])]
+
+    def test_vectors_without_a_commit_leave_no_trace(self, shelf, photo_folder, tiny_encoder, monkeypatch):
+        files = scan([photo_folder]).files
+        shelf.encode(files[:2], tiny_encoder)
+
+        def no_space(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+            patched.setattr(Catalog, "commit", no_space)
+            shelf.encode(files[2:5], tiny_encoder)
+        _, store = shelf.open()
+        assert np.load(shelf.path / "vectors" / "00000.npy").shape == (5, 32)  # they were written
+        assert store.n == 2 and [id for id, _ in shelf.read(Catalog.indexed)] == [f.relative for f in files[:2]]
+
+        shelf.encode(files[5:], tiny_encoder)  # other files take the rows
+        shelf.encode(files[2:5], tiny_encoder)
+        assert shelf.read(Catalog.indexed)[2] == (files[5].relative, 2)
+        assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
+
+    def test_the_rest_of_a_failed_batch_is_not_read_to_the_end(self, shelf, sample_photos, tiny_encoder):
+        encoder = Counting(tiny_encoder, fail_at=1)
+        with pytest.raises(EncoderError):
+            shelf.encode(scan(sample_photos).files, encoder, batch_size=1)
+        assert encoder.prepared <= 1 + 2 * 1  # the batch, and two batches ahead

@@ -1,0 +1,103 @@
+"""`train_projections` from photos to a model that open_clip itself can load."""
+
+import io
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from retrieval.encoders import builtin, load_encoder
+from retrieval.encoders.towers import text_tower_folder
+from retrieval.errors import TrainingError
+from retrieval.images import open_image
+from retrieval.train.loop import Settings
+from retrieval.train.pairs import Pairs, Photo
+from retrieval.train.projections import train_projections
+
+
+@pytest.fixture(scope="module")
+def pairs(sample_photos):
+    """Quarters of real photos, named after where they were cut."""
+    photos, captions = [], []
+    for path in sample_photos[:18]:
+        image, _ = open_image(path)
+        for left in (0, 1):
+            for top in (0, 1):
+                width, height = image.width // 2, image.height // 2
+                quarter = image.crop((left * width, top * height, (left + 1) * width, (top + 1) * height))
+                buffer = io.BytesIO()
+                quarter.resize((64, 64)).save(buffer, "JPEG")
+                photos.append(Photo(f"{path.stem}-{left}{top}.jpg", lambda content=buffer.getvalue(): content))
+                where = f"the {'lower' if top else 'upper'} {'right' if left else 'left'} part"
+                captions.append([f"{where} of {path.stem}", f"{path.stem}, {where}"])
+    return Pairs(photos, captions, missing=0)
+
+
+SETTINGS = Settings(dim=48, epochs=30, batch_size=64, learning_rate=3e-3, seed=5)
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory, cache_folder):
+    output = tmp_path_factory.mktemp("trained")
+    return output, train_projections(pairs, output, SETTINGS, views=1, held_out=6, device="cpu")
+
+
+def test_outcome_counts_what_was_trained_on(trained):
+    output, outcome = trained
+    assert (outcome.photos, outcome.captions, outcome.held_out) == (66, 132, 6)
+    assert outcome.final.number == 30
+    assert set(outcome.validation) == {"text_to_image", "image_to_text"}
+    assert outcome.validation["text_to_image"]["R@10"] == 100.0  # there are but six
+    written = json.loads((output / "training.json").read_text())
+    assert written["settings"]["seed"] == 5 and written["photos"] == 66
+
+
+def test_model_folder_is_what_our_loader_and_plain_open_clip_load(trained, tmp_path, sample_photos):
+    output, _ = trained
+    ours = load_encoder(str(output), device="cpu", precision="float32")
+    assert ours.dim == 48
+    # open_clip looks the text tower's configuration up on the hub; name a local folder instead
+    config = json.loads((output / "open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["hf_model_name"] = str(text_tower_folder())
+    for file in output.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    name = f"local-dir:{tmp_path}"
+    model, preprocess = open_clip.create_model_from_pretrained(name)
+    texts = ["a cat", "a cup of coffee on a wooden table, seen from above"]
+    pictures = [Image.open(path).convert("RGB") for path in sample_photos[:4]]
+    with torch.inference_mode():
+        plain_texts = model.eval().encode_text(open_clip.get_tokenizer(name)(texts), normalize=True)
+        plain_images = model.encode_image(torch.stack([preprocess(one) for one in pictures]), normalize=True)
+    np.testing.assert_allclose(ours.encode_texts(texts), plain_texts, atol=1e-5)
+    np.testing.assert_allclose(ours.encode_images(pictures), plain_images, atol=1e-4)  # norms are folded
+
+
+def test_same_seed_gives_the_same_projections(trained, pairs, tmp_path):
+    train_projections(pairs, tmp_path, SETTINGS, views=1, held_out=6, projections_only=True, device="cpu")
+    again = load_file(tmp_path / "projections.safetensors")
+    first = load_file(trained[0] / "open_clip_model.safetensors")
+    assert sorted(again) == ["logit_scale", "text.proj.weight", "visual.head.proj.weight"]
+    for name, tensor in again.items():
+        assert torch.equal(tensor, first[name]), name
+    assert not (tmp_path / "open_clip_model.safetensors").exists()
+
+
+def test_too_few_pairs(pairs, tmp_path):
+    few = Pairs(pairs.photos[:70], pairs.captions[:70], 0)
+    with pytest.raises(TrainingError, match="70 captioned photos, 10 of them held out, are too few.*64"):
+        train_projections(few, tmp_path / "out", SETTINGS, views=1, held_out=10, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_shipped_projections_fit_the_shipped_configuration():
+    shipped = load_file(builtin.PROJECTIONS_FILE)
+    dim = builtin.config()["model_cfg"]["embed_dim"]
+    assert {name: tuple(tensor.shape) for name, tensor in shipped.items()} == {
+        "logit_scale": (), "text.proj.weight": (dim, 384), "visual.head.proj.weight": (dim, 1280),
+    }
+    assert builtin.PROJECTIONS_FILE.stat().st_size < 16e6
