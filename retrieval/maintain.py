@@ -73,7 +73,8 @@ def index_folders(
 
     Raises CorpusError, EncoderError, CollectionError.
     """
-    new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    _put_back(path)
+    new = _is_vacant(path)
     if not new:
         _require_collection(path, rebuild)
     found = scan(folders)
@@ -130,6 +131,10 @@ def _make(
 
 def _create(path: Path, encoder: Encoder) -> None:
     """Whole or not at all: a folder without its manifest would pass for somebody else's."""
+    if not _is_vacant(path):  # looked at again, as loading the encoder took its time
+        raise CollectionError(
+            f"Another `retrieval index` has just made {path}. Run this again, to add to it."
+        )
     place = path if path.exists() else _beside(path, "new")  # an empty folder may be a mount
     try:
         if place != path:
@@ -196,6 +201,10 @@ def _require_writable(path: Path) -> None:
         raise CollectionError(f"{place} cannot be written to. Choose another place with -o COLLECTION.")
 
 
+def _is_vacant(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def _is_empty(path: Path) -> bool:
     try:
         with Catalog.open(path) as catalog:
@@ -210,6 +219,14 @@ def _swap(new: Path, path: Path) -> None:
     os.rename(path, old)
     os.rename(new, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(path: Path) -> None:
+    """Undo a swap that was killed between its two renames."""
+    old = _beside(path, "old")
+    if not path.exists() and old.exists():
+        with _storage_errors(path):
+            os.rename(old, path)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -1,0 +1,287 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from indexes import IndexSpec
+from retrieval import collection as room
+from retrieval.catalog import Catalog
+from retrieval.collection import Collection
+from retrieval.encoders import load_encoder
+from retrieval.errors import (
+    CollectionError, CollectionNotFoundError, EncoderMismatchError, QueryError, SchemaError,
+)
+from retrieval.images import open_image
+from retrieval.maintain import Options, index_folders
+from retrieval.manifest import Manifest
+from retrieval.types import Hit
+
+QUERIES = ["a cat looking at the camera", "a rocket at night", "a cup of coffee", "nothing of the kind"]
+# What storing float16 may change in a cosine: a component keeps 11 binary digits, so the rounding
+# error of a unit vector is at most 2**-11 = 4.9e-4 long.
+ROUNDING = 5e-4
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, sample_photos):
+    """A folder with every sample photo, and what they are called in a collection."""
+    folder = tmp_path_factory.mktemp("made") / "photos"
+    folder.mkdir()
+    for path in sample_photos:
+        shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(photos, tiny_encoder):
+    path = photos.parent / "photos.collection"
+    index_folders([photos], path, Options(tiny_encoder.name, "cpu", "float32"))
+    return path
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(made, tmp_path / "photos.collection")
+
+
+@pytest.fixture(scope="module")
+def truth(photos, tiny_encoder):
+    """id -> the encoder's own vector of that file."""
+    ids = sorted(path.name for path in photos.iterdir())
+    return dict(zip(ids, tiny_encoder.encode_images([open_image(photos / id)[0] for id in ids])))
+
+
+def assert_right(hits, truth, queries, vectors, k):
+    """The hits are what brute force over the encoder's outputs gives, up to float16 rounding."""
+    assert [(hit.query, hit.rank) for hit in hits] == [(q, r) for q in queries for r in range(1, k + 1)]
+    for place, vector in enumerate(vectors):
+        found = hits[place * k : (place + 1) * k]
+        exact = {id: float(vector @ truth[id]) for id in truth}
+        assert len({hit.id for hit in found}) == k
+        np.testing.assert_allclose([hit.score for hit in found], [exact[hit.id] for hit in found], atol=ROUNDING)
+        best = sorted(exact.values(), reverse=True)[:k]
+        np.testing.assert_allclose([exact[hit.id] for hit in found], best, atol=2 * ROUNDING)
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+def assert_searches_right(path, encoder, truth):
+    with Collection.open(path, encoder=encoder) as collection:
+        assert len(collection) == len(truth)
+        vectors = encoder.encode_texts(QUERIES)
+        assert_right(collection.search(QUERIES, len(truth)), truth, QUERIES, vectors, len(truth))
+
+
+class TestSearch:
+    @pytest.mark.parametrize("k", [1, 3, "all"])
+    def test_equals_brute_force_over_the_encoders_outputs(self, made, tiny_encoder, truth, k):
+        k = len(truth) if k == "all" else k
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            hits = collection.search(QUERIES, k)
+        assert_right(hits, truth, QUERIES, tiny_encoder.encode_texts(QUERIES), k)
+
+    def test_equals_brute_force_over_the_stored_vectors_exactly(self, made, tiny_encoder):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            stored = collection.vectors.take(np.arange(len(collection)))
+            scores = tiny_encoder.encode_texts(QUERIES) @ stored.T  # (q, n)
+            ids = [id for id, _ in collection.catalog.indexed()]
+            for query, row in zip(QUERIES, scores):
+                hits = collection.search(query, len(ids))
+                assert [hit.id for hit in hits] == [ids[place] for place in np.argsort(-row, kind="stable")]
+                np.testing.assert_allclose([hit.score for hit in hits], np.sort(row)[::-1], atol=1e-6)
+
+    def test_every_image_finds_itself_first(self, made, photos, tiny_encoder, truth):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            queries = [str(photos / id) for id in truth]
+            hits = collection.search(queries, 2)
+        assert [(hit.query, hit.id, hit.path) for hit in hits[::2]] == [
+            (query, id, query) for query, id in zip(queries, truth)
+        ]
+        np.testing.assert_allclose([hit.score for hit in hits[::2]], 1, atol=ROUNDING)
+        assert_right(hits, truth, queries, list(truth.values()), 2)
+
+    def test_a_smaller_copy_finds_its_original(self, made, photos, tiny_encoder, tmp_path):
+        small = tmp_path / "small.png"
+        with Image.open(photos / "rocket.jpg") as original:
+            original.resize((original.width // 2, original.height // 2), Image.Resampling.LANCZOS).save(small)
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            [hit] = collection.search(str(small), 1)
+        assert hit.id == "rocket.jpg" and hit.score > 0.99
+
+    def test_texts_and_images_mixed(self, made, photos, tiny_encoder):
+        rocket = str(photos / "rocket.jpg")
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            mixed = collection.search(["a cat", rocket, "coffee"], 4)
+            apart = [hit for query in ("a cat", rocket, "coffee") for hit in collection.search(query, 4)]
+        assert [replace(hit, score=0.0) for hit in mixed] == [replace(hit, score=0.0) for hit in apart]
+        np.testing.assert_allclose([hit.score for hit in mixed], [hit.score for hit in apart], atol=1e-6)
+
+    def test_query_vectors_of_ones_own(self, made, tiny_encoder, truth):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            [hit] = collection.search_vectors(["mine"], truth["coffee.png"][None], 1)
+        assert replace(hit, path="", score=0.0) == Hit("mine", 1, 0.0, "coffee.png", "")
+
+    def test_no_queries(self, made, tiny_encoder):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            assert collection.search([]) == []
+
+    def test_the_encoder_on_record_is_loaded_once(self, made, tiny_encoder, truth):
+        with Collection.open(made) as collection:
+            encoder = collection.load_encoder(device="cpu", precision="float32")
+            assert encoder.fingerprint == tiny_encoder.fingerprint
+            assert collection.load_encoder() is encoder
+            vectors = tiny_encoder.encode_texts(QUERIES)
+            assert_right(collection.search(QUERIES, 2), truth, QUERIES, vectors, 2)
+
+
+class TestK:
+    def test_it_is_ten_unless_told(self, made, tiny_encoder):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            assert (collection.checked_k(None), len(collection.search("a cat"))) == (10, 10)
+
+    def test_or_all_there_are(self, copied, tiny_encoder):
+        self.forget_all_but(copied, 3)
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            assert [hit.rank for hit in collection.search("a cat")] == [1, 2, 3]
+
+    @pytest.mark.parametrize("k", [0, -1])
+    def test_too_small(self, made, tiny_encoder, k):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            with pytest.raises(QueryError, match=f"^k is {k}; ask for at least 1 result.$"):
+                collection.search("a cat", k)
+
+    def test_too_large_is_refused_before_the_encoder_is_loaded(self, made, truth, monkeypatch):
+        monkeypatch.setattr(room, "load_recorded_encoder", None)
+        n = len(truth)
+        with Collection.open(made) as collection, pytest.raises(QueryError) as caught:
+            collection.search("a cat", n + 1)
+        assert str(caught.value) == f"k is {n + 1}, but {made} holds {n} images; ask for at most {n}."
+
+    def test_nothing_to_search(self, copied, tiny_encoder):
+        self.forget_all_but(copied, 0)
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            assert len(collection) == 0
+            with pytest.raises(QueryError, match=f"^{copied} holds no images yet. Add some: retrieval index"):
+                collection.search("a cat")
+
+    def forget_all_but(self, path, kept):
+        with Catalog.open(path, writable=True) as catalog:
+            catalog.forget(sorted(catalog.known_files())[kept:])
+
+
+class TestIndexFile:
+    """index.faiss is derived: whatever becomes of it, the results are right."""
+
+    def test_missing(self, copied, tiny_encoder, truth):
+        (copied / "index.faiss").unlink()
+        assert_searches_right(copied, tiny_encoder, truth)
+
+    @pytest.mark.parametrize("damage", ["empty", "cut short", "foreign", "a flipped byte"])
+    def test_damaged(self, copied, tiny_encoder, truth, damage):
+        path = copied / "index.faiss"
+        content = path.read_bytes()
+        path.write_bytes({
+            "empty": b"",
+            "cut short": content[: len(content) // 2],
+            "foreign": b"no index" * 100,
+            "a flipped byte": content[:40] + bytes([content[40] ^ 255]) + content[41:],
+        }[damage])
+        assert_searches_right(copied, tiny_encoder, truth)
+
+    def test_stale(self, copied, tiny_encoder, truth):
+        """Committed changes that no index followed: what a kill leaves before the index is saved."""
+        with Catalog.open(copied, writable=True) as catalog:
+            catalog.forget([path for path in catalog.known_files() if path.endswith("rocket.jpg")])
+        fewer = {id: vector for id, vector in truth.items() if id != "rocket.jpg"}
+        assert_searches_right(copied, tiny_encoder, fewer)
+
+    def test_of_another_spec(self, copied, tiny_encoder, truth):
+        manifest = Manifest.load(copied)
+        replace(manifest, index=replace(manifest.index, spec=IndexSpec("HNSW32", ef_search=64))).save(copied)
+        assert_searches_right(copied, tiny_encoder, truth)
+
+    def test_a_current_one_is_used_as_it_is(self, made, tiny_encoder, truth, monkeypatch):
+        monkeypatch.setattr(room, "build_index", None)
+        assert_searches_right(made, tiny_encoder, truth)
+
+    def test_refreshing_saves_what_is_then_used(self, copied, tiny_encoder, truth, monkeypatch):
+        with Catalog.open(copied, writable=True) as catalog:
+            catalog.forget([path for path in catalog.known_files() if path.endswith("rocket.jpg")])
+            Collection(copied, Manifest.load(copied), catalog).refresh_index()
+        manifest = Manifest.load(copied)
+        assert (manifest.index.generation, manifest.index.rows) == (2, len(truth) - 1)
+        assert manifest.counts == {"images": len(truth) - 1, "failed": 0}
+        monkeypatch.setattr(room, "build_index", None)
+        assert_searches_right(copied, tiny_encoder, {id: v for id, v in truth.items() if id != "rocket.jpg"})
+
+    @pytest.mark.parametrize("dropped", [[], ["rocket.jpg"]])
+    def test_commits_of_a_run_at_work_do_not_disturb_an_open_collection(
+        self, copied, photos, tiny_encoder, truth, dropped
+    ):
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            with Catalog.open(copied, writable=True) as catalog:
+                catalog.forget([str(photos / name) for name in dropped])
+            shutil.copyfile(photos / "rocket.jpg", copied.parent / "new.jpg")
+            index_folders([copied.parent / "new.jpg"], copied)
+            hits = collection.search(QUERIES, len(truth))
+        seen = {id: vector for id, vector in truth.items() if id not in dropped}
+        assert_right(hits, seen, QUERIES, tiny_encoder.encode_texts(QUERIES), len(seen))
+
+
+class TestOpening:
+    def test_a_text_and_a_relative_path_will_do(self, made, truth, monkeypatch):
+        monkeypatch.chdir(made.parent)
+        with Collection.open("photos.collection") as collection:
+            assert len(collection) == len(truth)
+
+    def test_no_collection(self, tmp_path):
+        with pytest.raises(CollectionNotFoundError, match="is a folder but not a collection"):
+            Collection.open(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_encoder_is_refused_naming_both(self, made, tiny_encoder, other_model):
+        other = load_encoder(f"local-dir:{other_model}", device="cpu", precision="float32")
+        with pytest.raises(EncoderMismatchError) as caught:
+            Collection.open(made, encoder=other)
+        message = str(caught.value)
+        assert tiny_encoder.fingerprint != other.fingerprint
+        for part in (str(made), tiny_encoder.name, tiny_encoder.fingerprint, other.name, other.fingerprint):
+            assert part in message
+        assert f"retrieval index --rebuild --model {other.name} FOLDER -o {made}" in message
+
+    def test_a_model_that_changed_since_is_refused(self, copied, tiny_encoder):
+        manifest = Manifest.load(copied)
+        replace(manifest, encoder=replace(manifest.encoder, fingerprint="an-older-one")).save(copied)
+        with Collection.open(copied) as collection:
+            with pytest.raises(EncoderMismatchError, match=rf"(?s)an-older-one.*{tiny_encoder.fingerprint}"):
+                collection.search("a cat")
+
+    def test_a_newer_schema_says_upgrade(self, copied):
+        content = json.loads((copied / "manifest.json").read_text())
+        (copied / "manifest.json").write_text(json.dumps({**content, "schema_version": 2}))
+        with pytest.raises(SchemaError, match="upgrade"):
+            Collection.open(copied)
+
+    @pytest.mark.parametrize("name", ["manifest.json", "catalog.sqlite"])
+    def test_damage_says_rebuild(self, copied, name):
+        (copied / name).write_bytes(b"\0" * 5000)
+        with pytest.raises(CollectionError, match=f"(?s){name}.*retrieval index --rebuild FOLDER -o {copied}"):
+            Collection.open(copied)
+
+    def test_truncated_vectors_say_rebuild(self, copied, tiny_encoder):
+        shard = copied / "vectors" / "00000.npy"
+        shard.write_bytes(shard.read_bytes()[:500])
+        (copied / "index.faiss").unlink()
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            with pytest.raises(CollectionError, match="(?s)should hold .* vectors.*--rebuild"):
+                collection.search("a cat")
+
+    def test_reading_writes_nothing(self, copied, tiny_encoder):
+        (copied / "index.faiss").unlink()
+        before = {path: path.stat().st_mtime_ns for path in sorted(copied.rglob("*"))}
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            collection.search("a cat")
+        assert {path: path.stat().st_mtime_ns for path in sorted(copied.rglob("*"))} == before
