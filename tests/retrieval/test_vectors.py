@@ -88,6 +88,7 @@ class TestLeftovers:
         np.testing.assert_array_equal(again[0:5], expected)
         np.testing.assert_array_equal(np.load(folder / "00000.npy"), expected[:4])
         np.testing.assert_array_equal(np.load(folder / "00001.npy"), expected[4:])
+        assert (folder / "00001.npy").stat().st_size == HEADER_BYTES + DIM * 2
 
 
 class TestFormat:

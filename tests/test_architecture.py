@@ -1,0 +1,255 @@
+"""Who may import whom. Rows live in `indexes`, meaning lives in `retrieval`; imports point downwards.
+
+The order below is the design's, with the rooms that it did not name yet in their places.
+"""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrieval.cli import cli
+
+ROOT = Path(__file__).parents[1]
+
+# Lowest first. A module imports from lines below its own only; of two rooms on one line neither
+# imports the other. A package's name stands for all of its modules, unless they have lines of
+# their own.
+INDEXES = [
+    "indexes.errors",
+    "indexes.matches  indexes.vectors  indexes.layers",
+    "indexes.spec  indexes.exact  indexes.device",
+    "indexes.index",
+    "indexes.build  indexes.persist",
+    "indexes",
+]
+RETRIEVAL = [
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics",
+    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest",
+    "retrieval.catalog  retrieval.encoders",
+    "retrieval.corpus",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.collection",
+    "retrieval.maintain  retrieval.evaluate  retrieval.train",
+    "retrieval.demo",
+    "retrieval.cli",
+    "retrieval.__main__",
+]
+# Packages with an order of their own inside.
+INSIDE = [
+    ["retrieval.corpus", "retrieval.corpus.names  retrieval.corpus.folder", "retrieval.corpus.captions"],
+    [
+        "retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
+        "  retrieval.encoders.precision  retrieval.encoders.towers",
+        "retrieval.encoders.openclip",
+        "retrieval.encoders.names  retrieval.encoders.builtin",
+        "retrieval.encoders",
+        "retrieval.encoders.auto",
+        "retrieval.encoders.listing",
+    ],
+    [
+        "retrieval.train  retrieval.train.loop  retrieval.train.pairs",
+        "retrieval.train.outputs",
+        "retrieval.train.projections",
+    ],
+    [
+        "retrieval.cli.options  retrieval.cli.output",
+        "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
+        "  retrieval.cli.models  retrieval.cli.train",
+        "retrieval.cli.demo",
+        "retrieval.cli",
+    ],
+]
+# auto needs the name BUILTIN from the package, which asks auto what to choose when it is called.
+EXCEPTIONS = {("retrieval.encoders", "retrieval.encoders.auto")}
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8"))
+    for package in ("indexes", "retrieval") for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def imported(tree):
+    """(module, name) of every import, those inside functions included; name is "" for whole modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def modules_imported(name):
+    """Modules of ours and top-level names of others; `from package import module` is the module."""
+    return {
+        f"{module}.{attribute}" if f"{module}.{attribute}" in MODULES else module
+        for module, attribute in imported(MODULES[name])
+    }
+
+
+def libraries(name):
+    return {module.partition(".")[0] for module in modules_imported(name)} - {"indexes", "retrieval"}
+
+
+def below(*prefixes):
+    """Modules of these rooms."""
+    return [name for name in MODULES if any(name == one or name.startswith(one + ".") for one in prefixes)]
+
+
+def level(name, order):
+    """The place of the module, or else of the nearest package around it."""
+    places = {room: place for place, line in enumerate(order) for room in line.split()}
+    while name and name not in places:
+        name = name.rpartition(".")[0]
+    return places.get(name), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_downwards(name):
+    rooms = INDEXES if name.startswith("indexes") else RETRIEVAL
+    wrong = []
+    for other in sorted(modules_imported(name) & MODULES.keys()):
+        if other.partition(".")[0] != name.partition(".")[0]:
+            continue  # between the two packages: see below
+        own_place, own_room = level(name, rooms)
+        place, room = level(other, rooms)
+        if room == own_room:  # within one package
+            inside = next((order for order in INSIDE if name in " ".join(order).split()), [])
+            own_place, place = level(name, inside)[0], level(other, inside)[0]
+        if (own_place is None or place is None or place >= own_place) and (name, other) not in EXCEPTIONS:
+            wrong.append(other)
+    assert wrong == []
+
+
+def test_every_module_has_its_place():
+    listed = [room for order in (INDEXES, RETRIEVAL, *INSIDE) for line in order for room in line.split()]
+    assert [room for room in listed if room not in MODULES] == []
+    top = {".".join(name.split(".")[:2]) for name in MODULES}
+    assert sorted(top - set(listed)) == []
+
+
+def test_exceptions_are_still_needed():
+    assert {pair for pair in EXCEPTIONS if pair[1] not in modules_imported(pair[0])} == set()
+
+
+def test_indexes_knows_vectors_only():
+    for name in below("indexes"):
+        assert "retrieval" not in {module.partition(".")[0] for module in modules_imported(name)}, name
+        others = libraries(name) - sys.stdlib_module_names
+        assert others <= {"faiss", "numpy", "torch"}, name
+        assert "sqlite3" not in libraries(name), name
+
+
+def test_retrieval_uses_the_front_door_of_indexes():
+    for name in below("retrieval"):
+        inner = {module for module in modules_imported(name) if module.startswith("indexes.")}
+        assert inner <= {"indexes.errors"}, name
+
+
+# The "never" column of the design's table: rooms, and libraries that they may not import.
+NEVER = [
+    (["retrieval.images"], {"torch", "faiss", "open_clip", "sqlite3", "numpy"}),
+    (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
+    (["retrieval.encoders"], {"faiss", "sqlite3"}),
+    (["retrieval.catalog", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
+    (["retrieval.collection", "retrieval.query", "retrieval.maintain"], {"faiss", "torch", "open_clip", "PIL"}),
+    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
+     {"faiss", "torch", "open_clip"}),
+    (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
+]
+
+
+@pytest.mark.parametrize(("rooms", "libraries_never"), NEVER, ids=lambda value: " ".join(sorted(value)))
+def test_what_a_room_never_imports(rooms, libraries_never):
+    names = below(*rooms)
+    assert len(names) >= len(rooms)
+    assert {name: sorted(libraries(name) & libraries_never) for name in names} == {name: [] for name in names}
+
+
+def test_the_corpus_decodes_no_pixels():
+    taken = {
+        attribute
+        for name in below("retrieval.corpus")
+        for module, attribute in imported(MODULES[name]) if module == "retrieval.images"
+    }
+    assert taken == {"SUFFIXES"}
+
+
+def test_metrics_need_numpy_alone():
+    assert libraries("retrieval.metrics") - sys.stdlib_module_names == {"numpy"}
+    assert modules_imported("retrieval.metrics") & MODULES.keys() == set()
+
+
+def test_click_lives_in_the_command_line_alone():
+    users = {name for name in MODULES if "click" in libraries(name)}
+    assert "retrieval.cli" in users and users <= set(below("retrieval.cli"))
+
+
+def test_sqlite_lives_in_the_catalogue():
+    """maintain only turns its errors into sentences."""
+    users = {name for name in MODULES if "sqlite3" in libraries(name)}
+    assert users == {"retrieval.catalog", "retrieval.maintain"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is(name):
+    assert ast.get_docstring(MODULES[name])
+
+
+def loaded_after(code):
+    """Which of the heavy libraries a fresh interpreter has loaded after running `code`."""
+    heavy = ("torch", "faiss", "numpy", "PIL", "open_clip", "transformers", "sqlite3")
+    probe = f"{code}\nimport sys\nprint([one for one in {heavy} if one in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return ast.literal_eval(run.stdout.splitlines()[-1])
+
+
+def test_help_loads_nothing_heavy():
+    code = """if True:
+        from click.testing import CliRunner
+        from retrieval.cli import cli
+        for command in ([], *([name] for name in cli.commands)):
+            result = CliRunner().invoke(cli, [*command, "--help"])
+            assert result.exit_code == 0 and "Examples:" in result.output, result.output
+    """
+    assert loaded_after(code) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "loaded"),
+    [
+        ("retrieval", []),
+        ("indexes", []),
+        ("retrieval.errors", []),
+        ("retrieval.types", []),
+        ("retrieval.manifest", []),
+        ("retrieval.metrics", ["numpy"]),
+        ("retrieval.images", ["PIL"]),
+        ("retrieval.vectors", ["numpy"]),
+        ("retrieval.collection", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.maintain", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.evaluate", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),
+    ],
+)
+def test_what_importing_a_room_loads(module, loaded):
+    """Seconds of waiting for torch belong to encoding, not to opening a collection."""
+    assert loaded_after(f"import {module}") == loaded
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_and_examples(name):
+    command = cli.commands[name]
+    assert command.help and len(command.help.split()) >= 5
+    _, heading, lines = command.epilog.partition("Examples:\n")
+    examples = [line.strip() for line in lines.splitlines()]
+    assert heading and any(line.startswith(f"retrieval {name}") for line in examples)
+    assert all("retrieval " in line for line in examples)
