@@ -20,6 +20,7 @@ def command(output, model, device, precision) -> None:
     from retrieval.cli import output as out
     from retrieval.cli.index import shell_quoted
     from retrieval.demo import run
+    from retrieval.encoders import BUILTIN
     from retrieval.maintain import Options, Watcher
 
     with out.progress_bar("Encoding") as (set_total, advance):
@@ -36,8 +37,11 @@ def command(output, model, device, precision) -> None:
                          ("image to text", result.recall.image_to_text)):
         rates = "   ".join(f"R@{k} {100 * rate:5.1f}" for k, rate in scores.hit_rates.items())
         click.echo(f"   {name}   {rates}   median rank {scores.median_rank:g}")
+    if report.encoder == BUILTIN:
+        click.echo("   (The built-in encoder is small and misses things. With a network, --model auto")
+        click.echo("   downloads a far better one.)")
     click.echo(
-        "   (So few photos make an easy test; the README has the numbers on 1,000.)\n\n"
+        "\n"
         "Now your own photos:\n"
         "   retrieval index ~/Pictures\n"
         '   retrieval search Pictures.collection "a dog on the beach"\n'

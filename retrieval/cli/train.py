@@ -22,7 +22,11 @@ from retrieval.cli import options
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the photos.")
 @click.option("--train-batch-size", "train_batch_size", type=click.IntRange(min=2),
               help="Pairs that compete with each other in a step.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True),
+              help="Highest step size, after warming up.")
+@click.option("--prototype-share", type=click.FloatRange(0, 1),
+              help="Pairs per real pair made from what the image tower's classifier knows; more keeps "
+              "more general vocabulary, 0 learns from your captions alone.")
 @click.option("--dim", type=click.IntRange(min=2), help="Dimensions of the shared space.")
 @click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
               help="Augmented copies of each photo.")
@@ -31,8 +35,8 @@ from retrieval.cli import options
               help="Write the trained tensors without the towers, as the built-in encoder ships.")
 @options.device
 @options.as_json
-def command(images, captions, split, output, held_out, epochs, train_batch_size, learning_rate, dim,
-            views, seed, projections_only, device, as_json) -> None:
+def command(images, captions, split, output, held_out, epochs, train_batch_size, learning_rate,
+            prototype_share, dim, views, seed, projections_only, device, as_json) -> None:
     """Train an encoder on IMAGES (a folder, or a .tar) and their captions.
 
     Both towers stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two projections into
@@ -45,7 +49,7 @@ def command(images, captions, split, output, held_out, epochs, train_batch_size,
     from retrieval.train.projections import Watcher, train_projections
 
     given = {"epochs": epochs, "batch_size": train_batch_size, "learning_rate": learning_rate,
-             "dim": dim, "seed": seed}
+             "prototype_share": prototype_share, "dim": dim, "seed": seed}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     pairs = read_pairs(images, captions, split=split)
     if pairs.missing:

@@ -21,10 +21,10 @@ QUERIES = (
     "a woman in a space suit",
     "a cup of coffee on a table",
     "a red motorcycle in a garage",
-    "a rocket on its launch pad at night",
+    "a man with a camera on a tripod",
     "a temple among trees",
     "old silver coins",
-    "something to read",
+    "an orange flower",
 )
 RESULTS = 5
 # Where the packages keep their photos: scikit-image and scikit-learn.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from retrieval.encoders.auto import AUTO, BUILTIN, choose
 from retrieval.errors import EncoderError, EncoderMismatchError, WeightsError
 from retrieval.manifest import EncoderRecord
 from retrieval.types import Encoder
 
 log = logging.getLogger("retrieval")
-
-AUTO = "auto"
-BUILTIN = "builtin"
 
 
 def load_encoder(
@@ -27,8 +25,6 @@ def load_encoder(
     Raises UnknownModelError, WeightsError (never random weights), EncoderError.
     """
     if name == AUTO:
-        from retrieval.encoders.auto import choose
-
         choice = choose()
         log.info(choice.sentence)
         try:

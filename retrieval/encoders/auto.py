@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retrieval.encoders import BUILTIN
 from retrieval.encoders.hub import find_weights, offline_by_choice, readable_size
+
+AUTO = "auto"
+BUILTIN = "builtin"
 
 # Why this one. open_clip's retrieval table (docs/openclip_retrieval_results.csv) has, for text to
 # image R@1 on Flickr30k / COCO: ViT-B-32 laion2b 66.8 / 39.3 at 14.8 GFLOPs, ViT-B-16-SigLIP-256

@@ -6,8 +6,7 @@ from typing import Any
 
 import open_clip
 
-from retrieval.encoders import BUILTIN
-from retrieval.encoders.auto import RECOMMENDED
+from retrieval.encoders.auto import BUILTIN, RECOMMENDED
 from retrieval.encoders.hub import WEIGHT_FILES, is_cached
 from retrieval.encoders.names import default_tag
 

@@ -36,7 +36,7 @@ def load_towers(model: torch.nn.Module) -> None:
 
     Raises WeightsError if a package is missing or its file is not the one that was published.
     """
-    stored = torch.load(_verified(*_IMAGE), map_location="cpu", weights_only=True)
+    stored = _image_package()
     trunk = model.visual.trunk
     # The package has the same tensors in the same order under another implementation's names;
     # its last two are the ImageNet classifier, which the trunk has dropped.
@@ -45,6 +45,16 @@ def load_towers(model: torch.nn.Module) -> None:
     transformer = model.text.transformer
     # What it has beyond this (a pooler, position numbers) the tower does not use.
     transformer.load_state_dict({name: stored[name] for name in transformer.state_dict()})
+
+
+def load_classifier() -> tuple[torch.Tensor, torch.Tensor]:
+    """The image tower's ImageNet classifier: weights (1000, width) and biases (1000,)."""
+    weight, bias = list(_image_package().values())[-2:]
+    return weight.float(), bias.float()
+
+
+def _image_package() -> dict[str, torch.Tensor]:
+    return torch.load(_verified(*_IMAGE), map_location="cpu", weights_only=True)
 
 
 def _verified(package: str, file: str, sha256: str) -> Path:

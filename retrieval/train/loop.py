@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from retrieval.errors import TrainingError
+from retrieval.train.prototypes import Prototypes
 
 MAX_SCALE = 100.0  # CLIP's cap on the logit scale
 
@@ -25,13 +26,14 @@ class Settings:
     """What decides the result, besides the data. Defaults chosen on photos outside the test split."""
 
     dim: int = 512
-    epochs: int = 240
+    epochs: int = 120
     batch_size: int = 1024
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     image_dropout: float = 0.5  # of tower outputs
     text_dropout: float = 0.1
     temperature: float = 0.05  # at the start
+    prototype_share: float = 0.25  # class prototypes in a batch, per real pair; 0 for none
     seed: int = 0
 
 
@@ -47,6 +49,7 @@ class Examples:
     photos: torch.Tensor
     texts: torch.Tensor
     counts: torch.Tensor
+    prototypes: Prototypes | None = None
 
 
 class Projections(nn.Module):
@@ -94,6 +97,8 @@ def train(
     firsts = examples.counts.cumsum(0) - examples.counts  # (n,) first caption of each photo
     model = Projections(image_width, texts.shape[1], settings.dim, settings.temperature).to(device)
     batch_size = min(settings.batch_size, n)
+    classes = examples.prototypes.to(device) if examples.prototypes else None
+    extra = int(batch_size * settings.prototype_share)
     steps = settings.epochs * (n // batch_size)
     optimizer = torch.optim.AdamW(
         [
@@ -114,10 +119,13 @@ def train(
                 break  # a smaller batch has fewer negatives, hence another loss
             view = torch.randint(views, (batch_size,), generator=chance)
             caption = (torch.rand(batch_size, generator=chance) * examples.counts[batch]).long()
-            x = _unit_scale(photos[view, batch])  # (b, image width)
-            y = _unit_scale(texts[firsts[batch] + caption])  # (b, text width)
+            x, y = photos[view, batch], texts[firsts[batch] + caption]
+            if classes and extra:
+                more_x, more_y = classes.draw(x[:extra], chance)
+                x, y = torch.cat([x.float(), more_x]), torch.cat([y.float(), more_y])
             images, captions = model(
-                F.dropout(x, settings.image_dropout), F.dropout(y, settings.text_dropout)
+                F.dropout(_unit_scale(x), settings.image_dropout),  # (b, image width)
+                F.dropout(_unit_scale(y), settings.text_dropout),  # (b, text width)
             )
             loss = info_nce(images, captions, model.logit_scale.exp().clamp(max=MAX_SCALE))
             if not torch.isfinite(loss):
@@ -135,5 +143,5 @@ def train(
 
 
 def _unit_scale(outputs: torch.Tensor) -> torch.Tensor:
-    # tower outputs have unit length; bring each value to unit size, which layers expect
-    return outputs.float() * outputs.shape[-1] ** 0.5
+    # unit length first, then values of unit size on average, which layers expect
+    return F.normalize(outputs.float(), dim=-1) * outputs.shape[-1] ** 0.5

@@ -22,6 +22,7 @@ from retrieval.metrics import first_relevant_ranks, hit_rate_at_k
 from retrieval.train.loop import Epoch, Examples, Projections, Settings, train
 from retrieval.train.outputs import TowerOutputs
 from retrieval.train.pairs import Pairs
+from retrieval.train.prototypes import class_texts, prototypes
 
 
 MIN_PAIRS = 64  # fewer give no negatives worth the name
@@ -85,6 +86,11 @@ def train_projections(
     ])  # (views, n, image width)
     texts = outputs.of_texts([text for texts in pairs.captions for text in texts])
     counts = np.array([len(texts) for texts in pairs.captions])
+    classes = None
+    if settings.prototype_share:
+        variants = class_texts()
+        embedded = outputs.of_texts([text for texts in variants for text in texts])
+        classes = prototypes(torch.from_numpy(embedded), variants)
 
     chosen = np.random.default_rng(settings.seed).permutation(len(counts))
     kept, apart = np.sort(chosen[held_out:]), np.sort(chosen[:held_out])
@@ -98,6 +104,7 @@ def train_projections(
         torch.from_numpy(photos[:, kept]),
         torch.from_numpy(texts[_captions_of(kept, counts)]),
         torch.from_numpy(counts[kept]),
+        classes,
     )
     projections = train(examples, settings, device=resolve_device(device), on_epoch=on_epoch)
     validation = {}
