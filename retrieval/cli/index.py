@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -35,11 +36,16 @@ def command(folders, output, model, rebuild, device, precision, batch_size, as_j
     from retrieval.maintain import Options, Watcher, index_folders
 
     path = output or default_collection(folders[0])
-    with out.progress_bar("Encoding") as (set_total, advance):
-        report = index_folders(
-            folders, path, Options(model, device, precision, batch_size),
-            rebuild=rebuild, watcher=Watcher(set_total, advance),
-        )
+    try:
+        with out.progress_bar("Encoding") as (set_total, advance):
+            report = index_folders(
+                folders, path, Options(model, device, precision, batch_size),
+                rebuild=rebuild, watcher=Watcher(set_total, advance),
+            )
+    except KeyboardInterrupt:
+        again = "start over" if rebuild else "go on from what was committed"
+        click.echo(f"Interrupted. Run the same command again to {again}.", err=True)
+        sys.exit(130)
     if as_json:
         out.print_json({
             "collection": str(report.collection), "encoder": report.encoder,

@@ -28,6 +28,7 @@ from retrieval.errors import EncoderError, WeightsError
 log = logging.getLogger("retrieval")
 
 TEXT_BATCH = 256
+MAX_ASPECT = 20  # longer strips are cut to their middle before resizing
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class OpenClipEncoder:
         self.dim = self.encode_texts(["a"]).shape[1]
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        return self._transform(image)  # (3, height, width) float32
+        return self._transform(_middle(image))  # (3, height, width) float32
 
     def encode_prepared(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
         if not len(prepared):
@@ -232,6 +233,16 @@ def _load(name: str, load: Callable[[], DualEncoder]) -> DualEncoder:
     except Exception as error:  # open_clip, torch, safetensors and the hub raise as they please
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(f"{name} cannot be loaded: {reason[:300]}") from error
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Resizing the short side of a 1 x 60000 strip to 224 pixels would take gigabytes."""
+    width, height = image.size
+    longest = MAX_ASPECT * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, min(width, left + longest), min(height, top + longest)))
 
 
 def _unit_rows(features: torch.Tensor, name: str) -> np.ndarray:

@@ -152,3 +152,23 @@ def test_json_output_is_unicode(run, photo_folder, tiny_model, tmp_path):
     done = run("search", tmp_path / "c.collection", "咖啡", "--json")
     assert "咖啡 ☕.png" in {hit["id"] for hit in done.objects}
     assert json.loads(done.out.splitlines()[0])["query"] == "咖啡"
+
+
+def test_interrupted_index_says_how_to_go_on(run, photo_folder, tiny_model, tmp_path, monkeypatch):
+    from retrieval import ingest
+
+    path = tmp_path / "c.collection"
+    commit = ingest.Catalog.commit
+
+    def interrupted_after_the_first_batch(catalog, documents, rows):
+        if catalog.vector_rows:
+            raise KeyboardInterrupt
+        commit(catalog, documents, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest.Catalog, "commit", interrupted_after_the_first_batch)
+        done = run("index", photo_folder, "-o", path, "-m", tiny_model, "--batch-size", "2")
+    assert done.status == 130 and "Traceback" not in done.err
+    assert "Run the same command again to go on from what was committed." in done.err
+    (report,) = run("index", photo_folder, "-o", path, "--json").objects
+    assert (report["images"], report["encoded"], report["unchanged"]) == (6, 4, 2)

@@ -145,3 +145,18 @@ def test_non_finite_vectors_are_refused(tiny_model, pictures):
     loaded.model.visual.proj.data[:] = float("nan")
     with pytest.raises(EncoderError, match="broken gave non-finite vectors"):
         encoder.encode_images(pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (30, 6_000)])
+def test_long_strips_are_seen_by_their_middle(tiny_encoder, size, monkeypatch):
+    width, height = size
+    strip = Image.linear_gradient("L").resize(size).convert("RGB")
+    short, long = min(size), 20 * min(size)
+    cut = (short, long) if height > width else (long, short)
+    left, top = (width - cut[0]) // 2, (height - cut[1]) // 2
+    middle = strip.crop((left, top, left + cut[0], top + cut[1]))
+    seen = []
+    monkeypatch.setattr(tiny_encoder, "_transform", lambda image, own=tiny_encoder._transform: (
+        seen.append(image.size), own(image))[1])
+    np.testing.assert_array_equal(tiny_encoder.encode_images([strip]), tiny_encoder.encode_images([middle]))
+    assert seen == [cut, cut]
