@@ -16,6 +16,8 @@ from indexes.matches import checked_count
 
 log = logging.getLogger(__name__)
 
+_NO_GPU = "FAISS sees no GPU on this machine"
+
 DEVICES = ("auto", "cpu", "gpu")
 GPU_MAX_K = 2048  # FAISS's limit on k, and on nprobe, for GPU indexes
 
@@ -86,13 +88,15 @@ def to_device(index: faiss.Index, device: str = "auto") -> faiss.Index:
             reason = "the GPU did not take the index, most likely for lack of memory"
     if device == "gpu":
         raise VectorIndexError(f"device gpu was asked for, but {reason}. Use device cpu or auto.")
-    log.info("The index stays on the CPU: %s.", reason)
+    # A machine without a GPU is nothing to tell at every search; a GPU left idle is.
+    level = logging.DEBUG if reason == _NO_GPU else logging.INFO
+    log.log(level, "The index stays on the CPU: %s.", reason)
     return index
 
 
 def _why_not_on_gpu(index: faiss.Index) -> str | None:
     if gpu_count() == 0:
-        return "FAISS sees no GPU on this machine"
+        return _NO_GPU
     for layer in layers(index):
         if type(layer) not in _MOVABLE:
             return (

@@ -42,12 +42,21 @@ class Collection:
         )
         self._index: VectorIndex | None = None
         self._encoder: Encoder | None = None
+        self._device = self._precision = "auto"
 
     @classmethod
-    def open(cls, path: str | Path, *, encoder: Encoder | None = None) -> Collection:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Encoder | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Collection:
         """Open for searching, at the last committed state.
 
-        encoder  use this one instead of loading the one on record; it must be the same
+        encoder            use this one instead of loading the one on record; it must be the same
+        device, precision  as for `load_encoder`; device "cpu" keeps the index there as well
 
         Raises CollectionNotFoundError, SchemaError, CollectionError, EncoderMismatchError.
         """
@@ -57,6 +66,7 @@ class Collection:
             check_same_encoder(manifest.encoder, encoder, str(path))
         collection = cls(path, manifest, Catalog.open(path))
         collection._encoder = encoder
+        collection._device, collection._precision = device, precision
         return collection
 
     def close(self) -> None:
@@ -71,17 +81,18 @@ class Collection:
     def __len__(self) -> int:
         return self.catalog.count("indexed")
 
-    def load_encoder(self, *, device: str = "auto", precision: str = "auto") -> Encoder:
+    def load_encoder(self) -> Encoder:
         """The encoder that made this collection, loaded once. Raises EncoderMismatchError."""
         if self._encoder is None:
             self._encoder = load_recorded_encoder(
-                self.manifest.encoder, str(self.path), device=device, precision=precision
+                self.manifest.encoder, str(self.path), device=self._device, precision=self._precision
             )
         return self._encoder
 
-    def index(self, *, device: str = "auto") -> VectorIndex:
+    def index(self) -> VectorIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale."""
         if self._index is None:
+            device = "cpu" if self._device == "cpu" else "auto"
             record = self.manifest.index
             if record.generation == self.catalog.generation:
                 try:

@@ -30,8 +30,8 @@ def command(collection, captions, split, device, precision, as_json) -> None:
     from retrieval.collection import Collection
     from retrieval.evaluate import K, evaluate
 
-    with Collection.open(collection) as opened:
-        encoder = opened.load_encoder(device=device, precision=precision)
+    with Collection.open(collection, device=device, precision=precision) as opened:
+        encoder = opened.load_encoder()
         with out.progress_bar("Captions") as (set_total, advance):
             done_before = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
@@ -13,19 +14,21 @@ import click
 
 def configure_logging() -> None:
     """Notes go to stderr; off a terminal only warnings do."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain())
+    handler = _Notes()
     for name in ("retrieval", "indexes"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+class _Notes(logging.Handler):
+    # Not a StreamHandler: while a progress bar is drawn, sys.stderr is the bar's own.
+    def emit(self, record: logging.LogRecord) -> None:
         prefix = "Warning: " if record.levelno >= logging.WARNING else ""
-        return prefix + record.getMessage()
+        click.echo(prefix + record.getMessage(), err=True)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -44,8 +47,8 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     from rich.text import Text
 
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
-    numeric = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(columns))]
-    for column, right in zip(columns, numeric):
+    for column, cells in zip(columns, zip(*rows)):
+        right = all(_is_number(cell) for cell in cells)
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_shown(cell)) for cell in row))
@@ -95,6 +98,14 @@ def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[i
 
 
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(cell: Any) -> str:

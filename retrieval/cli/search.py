@@ -39,9 +39,7 @@ def command(collection, queries, k, device, precision, as_json) -> None:
         raise QueryError("There are no queries on stdin.")
     for query in asked:
         parse(query)  # complain before loading anything
-    with Collection.open(collection) as opened:
-        opened.checked_k(k)
-        opened.load_encoder(device=device, precision=precision)
+    with Collection.open(collection, device=device, precision=precision) as opened:
         hits = opened.search(asked, k)
     if as_json:
         for hit in hits:

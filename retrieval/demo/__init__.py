@@ -47,8 +47,7 @@ def run(output: Path, options: Options, watcher: Watcher = Watcher()) -> DemoRes
     photos = sample_photos()
     path = output / "samples.collection"
     report = index_folders(photos, path, options, rebuild=path.exists(), watcher=watcher)
-    with Collection.open(path) as collection:
-        collection.load_encoder(device=options.device, precision=options.precision)
+    with Collection.open(path, device=options.device, precision=options.precision) as collection:
         found = collection.search(QUERIES, min(RESULTS, len(collection)))
         hits = {query: list(group) for query, group in groupby(found, lambda hit: hit.query)}
         sheet = output / "contact-sheet.html"

@@ -31,8 +31,10 @@ def text_tower_folder() -> Path:
     return _verified(*_TEXT).parent
 
 
-def load_towers(model: torch.nn.Module) -> None:
+def load_towers(model: torch.nn.Module, text_folder: Path) -> None:
     """Put the packaged weights into an open_clip model with these two towers.
+
+    text_folder  as `text_tower_folder` returned it, hence verified
 
     Raises WeightsError if a package is missing or its file is not the one that was published.
     """
@@ -41,7 +43,7 @@ def load_towers(model: torch.nn.Module) -> None:
     # The package has the same tensors in the same order under another implementation's names;
     # its last two are the ImageNet classifier, which the trunk has dropped.
     trunk.load_state_dict(dict(zip(trunk.state_dict(), list(stored.values())[:-2], strict=True)))
-    stored = load_file(_verified(*_TEXT))
+    stored = load_file(text_folder / Path(_TEXT[1]).name)
     transformer = model.text.transformer
     # What it has beyond this (a pooler, position numbers) the tower does not use.
     transformer.load_state_dict({name: stored[name] for name in transformer.state_dict()})

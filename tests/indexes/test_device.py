@@ -91,9 +91,10 @@ def test_cpu_is_the_index_itself(flat: faiss.Index) -> None:
 def test_auto_without_a_gpu_says_so_in_one_line(
     flat: faiss.Index, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="indexes.device"):
+    with caplog.at_level(logging.DEBUG, logger="indexes.device"):
         assert to_device(flat, "auto") is flat
     assert caplog.messages == ["The index stays on the CPU: FAISS sees no GPU on this machine."]
+    assert caplog.records[0].levelno == logging.DEBUG  # nothing to tell at every search
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -129,8 +129,8 @@ class TestSearch:
             assert collection.search([]) == []
 
     def test_the_encoder_on_record_is_loaded_once(self, made, tiny_encoder, truth):
-        with Collection.open(made) as collection:
-            encoder = collection.load_encoder(device="cpu", precision="float32")
+        with Collection.open(made, device="cpu", precision="float32") as collection:
+            encoder = collection.load_encoder()
             assert encoder.fingerprint == tiny_encoder.fingerprint
             assert collection.load_encoder() is encoder
             vectors = tiny_encoder.encode_texts(QUERIES)

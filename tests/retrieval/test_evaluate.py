@@ -184,8 +184,7 @@ def test_captions_of_other_images_are_refused(indexed, captions):
 def test_the_encoder_on_record_is_used(photo_folder, tiny_encoder, captions, tmp_path):
     index_folders([photo_folder], tmp_path / "p.collection", maintain.Options(tiny_encoder.name))
     table = captions(*(f"{path.name}\t{path.stem}" for path in photo_folder.rglob("*.*")))
-    with Collection.open(tmp_path / "p.collection") as collection:
-        collection.load_encoder(device="cpu", precision="float32")
+    with Collection.open(tmp_path / "p.collection", device="cpu", precision="float32") as collection:
         found = evaluate(collection, table)
         assert found == evaluate(collection, table, encoder=tiny_encoder)
     assert (found.encoder, found.images, found.captions) == (tiny_encoder.name, 6, 6)

@@ -54,15 +54,16 @@ def load_towers_only(name: str, config: dict) -> DualEncoder:
     model_cfg = deepcopy(config["model_cfg"])
     model_cfg.pop("custom_text", None)  # says that the class is CustomTextCLIP
     # The configuration names the text tower as the hub knows it; here it comes from a package.
-    model_cfg["text_cfg"].update(hf_model_name=str(text_tower_folder()), hf_model_pretrained=False)
+    text_folder = text_tower_folder()
+    model_cfg["text_cfg"].update(hf_model_name=str(text_folder), hf_model_pretrained=False)
     model_cfg["vision_cfg"].update(timm_model_pretrained=False)
     model = open_clip.CustomTextCLIP(**model_cfg)
-    load_towers(model)
+    load_towers(model, text_folder)
     set_model_preprocess_cfg(
         model, {**asdict(PreprocessCfg()), **config["preprocess_cfg"], "size": model.visual.image_size}
     )
     context_length = model_cfg["text_cfg"]["context_length"]
-    tokenize = HFTokenizer(str(text_tower_folder()), context_length=context_length)
+    tokenize = HFTokenizer(str(text_folder), context_length=context_length)
     return DualEncoder(name, model.eval(), tokenize)
 
 
