@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from dataclasses import dataclass
 
@@ -28,7 +29,18 @@ class Done:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def own_logging():
+    """Commands take over the loggers; other tests want them back."""
+    loggers = [logging.getLogger(name) for name in ("retrieval", "indexes")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, own_logging):
     from retrieval.cli import main
 
     # bfloat16, where the machine has it, would blur comparisons with the fixtures' encoders
