@@ -73,7 +73,11 @@ class Catalog:
     def create(cls, collection: Path) -> Catalog:
         path = collection / FILE_NAME
         catalog = cls(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None), path)
-        catalog._db.executescript(_SCHEMA)
+        try:
+            catalog._db.executescript(_SCHEMA)
+        except BaseException:
+            catalog.close()
+            raise
         return catalog
 
     @classmethod

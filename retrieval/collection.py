@@ -64,7 +64,12 @@ class Collection:
         manifest = Manifest.load(path)
         if encoder is not None:
             check_same_encoder(manifest.encoder, encoder, str(path))
-        collection = cls(path, manifest, Catalog.open(path))
+        catalog = Catalog.open(path)
+        try:
+            collection = cls(path, manifest, catalog)
+        except BaseException:
+            catalog.close()
+            raise
         collection._encoder = encoder
         collection._device, collection._precision = device, precision
         return collection
