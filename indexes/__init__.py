@@ -23,6 +23,7 @@ from indexes.errors import (
 
 if TYPE_CHECKING:
     from indexes.build import build_index
+    from indexes.device import cap_threads
     from indexes.exact import exact_search
     from indexes.index import VectorIndex
     from indexes.matches import Matches
@@ -34,6 +35,7 @@ _HOMES = {
     "Matches": "indexes.matches",
     "VectorIndex": "indexes.index",
     "build_index": "indexes.build",
+    "cap_threads": "indexes.device",
     "exact_search": "indexes.exact",
     "load_index": "indexes.persist",
     "save_index": "indexes.persist",
@@ -50,6 +52,7 @@ __all__ = [
     "VectorIndex",
     "VectorIndexError",
     "build_index",
+    "cap_threads",
     "exact_search",
     "load_index",
     "save_index",

@@ -185,7 +185,8 @@ class Catalog:
             self._db.execute("UPDATE progress SET generation = generation + 1")
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # not when interrupted just behind the commit
+                self._db.execute("ROLLBACK")
             raise
 
     def _scalar(self, sql: str, *values: object) -> int:

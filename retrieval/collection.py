@@ -15,7 +15,7 @@ from typing import Sequence
 
 import numpy as np
 
-from indexes import IndexSpec, VectorIndex, build_index, load_index, save_index
+from indexes import IndexSpec, VectorIndex, build_index, cap_threads, load_index, save_index
 from indexes.errors import IndexFileError
 from retrieval import query
 from retrieval.catalog import Catalog
@@ -97,6 +97,7 @@ class Collection:
     def index(self) -> VectorIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale."""
         if self._index is None:
+            cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self.manifest.index
             if record.generation == self.catalog.generation:

@@ -20,6 +20,9 @@ The command line turns any of them into one sentence on stderr and exit status 1
 
 from indexes.errors import RetrievalError
 
+# Log level between INFO and WARNING: what a user should see once, on a terminal or not.
+NOTICE = 25
+
 
 class ImageError(RetrievalError):
     """An image that cannot be read; the message is the reason alone, callers add the path."""

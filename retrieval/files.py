@@ -10,11 +10,15 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path`, flush to disk, then rename over it. Raises OSError."""
     beside = path.with_name(path.name + ".tmp")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: dict) -> None:

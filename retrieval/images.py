@@ -13,6 +13,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from retrieval.errors import ImageError
 
+# What Pillow may take a file for. Not PostScript: opening that runs an interpreter.
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "DIB", "GIF", "TIFF", "JPEG2000", "PPM")
 # Guards against decompression bombs. Pillow's own limit (89) would refuse real panoramas.
 MAX_MEGAPIXELS = 500
 Image.MAX_IMAGE_PIXELS = MAX_MEGAPIXELS * 1_000_000
@@ -48,7 +50,7 @@ def open_image(source: Path | bytes) -> tuple[Image.Image, ImageFacts]:
     if not content:
         raise ImageError("the file is empty")
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
         if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
             raise Image.DecompressionBombError
         image.load()

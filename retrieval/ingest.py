@@ -36,14 +36,21 @@ class Plan:
 
 
 def plan(found: Scan, known: dict[str, FileState]) -> Plan:
-    """Compare a scan with the catalogue's files. Only what lies below the roots can be gone."""
+    """Compare a scan with the catalogue's files.
+
+    Only what lies below the roots can be gone, and not what lies below a folder that could not
+    be listed.
+    """
     paths = {file.state.path for file in found.files}
     to_encode = [file for file in found.files if known.get(file.state.path) != file.state]
     below = tuple(str(root).rstrip(os.sep) + os.sep for root in found.roots)
     roots = {str(root) for root in found.roots}
+    unseen = tuple(folder.rstrip(os.sep) + os.sep for folder, _ in found.unreadable)
     gone = [
         path for path in known
-        if path not in paths and (path in roots or path.startswith(below))
+        if path not in paths
+        and (path in roots or path.startswith(below))
+        and not path.startswith(unseen)
     ]
     return Plan(to_encode, len(found.files) - len(to_encode), gone)
 

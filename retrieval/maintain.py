@@ -24,6 +24,13 @@ from retrieval.types import Encoder
 LOCK_FILE = "writer.lock"
 
 
+_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", "vectors", "index.faiss", LOCK_FILE}
+
+
+class _BusyError(CollectionError):
+    """Another process is writing."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to encode. model None means the collection's own encoder, "auto" for a new one."""
@@ -79,13 +86,15 @@ def index_folders(
         _require_collection(path, rebuild)
     found = scan(folders)
     if not found.files:
-        raise CorpusError(_nothing_found(folders, found))
+        unchanged = "" if new else f" Nothing was changed in {path}."
+        raise CorpusError(_nothing_found(folders, found) + unchanged)
     _require_writable(path)
     if new:
         return _make(path, folders, found, options, watcher)
     if not rebuild:
         return _update(path, found, options, watcher)
     target = _beside(path, "rebuild")
+    _require_only_ours(path)
     with _storage_errors(path), _only_writer(path):
         shutil.rmtree(target, ignore_errors=True)
         try:
@@ -93,7 +102,6 @@ def index_folders(
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
-    with _storage_errors(path):
         _swap(target, path)
     return replace(report, collection=path)
 
@@ -116,15 +124,20 @@ def _make(
     encoder = load_encoder(
         options.model or AUTO, device=options.device, precision=options.precision
     )
+    was_there = path.exists()
     with _storage_errors(path):
         _create(path, encoder)
     try:
         report = _update(path, found, options, watcher, encoder)
         if not report.images:
             raise CorpusError(_nothing_readable(folders, report.skipped))
+    except _BusyError:
+        raise  # what another run is writing is not ours to clear away
     except BaseException:
         if _is_empty(path):
             shutil.rmtree(path, ignore_errors=True)
+            if was_there:
+                path.mkdir()
         raise
     return report
 
@@ -169,12 +182,13 @@ def _update(
                 )
             collection.refresh_index()
             failed = catalog.failed()
-            failed_now = {file.state.path for file in plan.to_encode} & {one for one, _ in failed}
+            tried, bad = {file.state.path for file in plan.to_encode}, {one for one, _ in failed}
+            known_bad = (bad - tried) & {file.state.path for file in found.files}
             return IndexReport(
                 path, manifest.encoder.name,
                 images=len(collection),
-                encoded=len(plan.to_encode) - len(failed_now),
-                unchanged=plan.unchanged,
+                encoded=len(tried - bad),
+                unchanged=plan.unchanged - len(known_bad),
                 dropped=len(plan.gone),
                 skipped=sorted([*found.unreadable, *failed]),
             )
@@ -192,8 +206,20 @@ def _encoder_for(
     return load_recorded_encoder(manifest.encoder, str(path), **settings) if needed else None
 
 
+def _require_only_ours(path: Path) -> None:
+    """A rebuild replaces the folder; what else somebody keeps in it must not go with it."""
+    others = [one.name for one in path.iterdir() if one.name not in _OURS and one.suffix != ".tmp"]
+    if others:
+        raise CollectionError(
+            f"{path} holds more than the collection ({sorted(others)[0]}), which a rebuild would "
+            "delete. Move that elsewhere, or choose another place with -o COLLECTION."
+        )
+
+
 def _require_writable(path: Path) -> None:
     """Before any long work. Raises CollectionError."""
+    if path.absolute() == Path(path.absolute().anchor):
+        raise CollectionError(f"{path} cannot be a collection. Choose another place with -o COLLECTION.")
     place = path
     while not place.exists():
         place = place.parent
@@ -241,7 +267,7 @@ def _only_writer(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise CollectionError(
+        raise _BusyError(
             f"Another `retrieval index` is writing to {path}. Wait for it to finish, then run "
             "this again."
         ) from error

@@ -69,6 +69,8 @@ class Manifest:
         CollectionError for one that is damaged.
         """
         path = collection / FILE_NAME
+        if collection.is_file():
+            raise CollectionNotFoundError(f"{collection} is a file; a collection is a folder.")
         if not collection.is_dir():
             raise CollectionNotFoundError(
                 f"There is no collection at {collection}. "
@@ -77,7 +79,7 @@ class Manifest:
         if not path.is_file():
             raise CollectionNotFoundError(
                 f"{collection} is a folder but not a collection (it has no {FILE_NAME}). "
-                f"Make one with: retrieval index {collection}"
+                f"If it holds your images, make one with: retrieval index {collection}"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -31,7 +31,9 @@ def parse(text: str) -> Query:
     if not stripped:
         raise QueryError("The query is empty. Say what to look for, or give an image file.")
     path = Path(stripped)
-    named_as_image = path.suffix.lower() in SUFFIXES and not any(map(str.isspace, stripped))
+    named_as_image = path.suffix.lower() in SUFFIXES and (
+        "/" in stripped or not any(map(str.isspace, stripped))
+    )
     try:
         path = path.expanduser()  # "~cat" is a text, and no user's home
         is_file = path.is_file()

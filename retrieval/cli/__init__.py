@@ -34,9 +34,16 @@ def main() -> None:
     """Entry point: one sentence and exit status 1 for errors, never a traceback for a mistake."""
     from retrieval.cli.output import configure_logging
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     configure_logging()
     try:
         cli(prog_name="retrieval")
     except RetrievalError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:  # files that are locked, full, too long a name, gone
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
         sys.exit(1)

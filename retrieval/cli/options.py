@@ -6,7 +6,17 @@ from pathlib import Path
 
 import click
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path that is not empty: an unset shell variable must not mean the current folder."""
+
+    def convert(self, value, parameter, context):
+        if value == "":
+            self.fail("the path is empty.", parameter, context)
+        return super().convert(value, parameter, context)
+
+
+PATH = _Path(path_type=Path)
 
 model = click.option(
     "--model", "-m", metavar="NAME", envvar="RETRIEVAL_MODEL",

@@ -11,15 +11,17 @@ from typing import Any, Callable, Iterator, Sequence
 
 import click
 
+from retrieval.errors import NOTICE
+
 
 def configure_logging() -> None:
-    """Notes go to stderr; off a terminal only warnings do."""
+    """Notes go to stderr; off a terminal only notices and warnings do."""
     handler = _Notes()
     for name in ("retrieval", "indexes"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False
-        logger.setLevel(logging.INFO if sys.stderr.isatty() else logging.WARNING)
+        logger.setLevel(logging.INFO if sys.stderr.isatty() else NOTICE)
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

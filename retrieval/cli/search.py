@@ -14,6 +14,7 @@ from retrieval.errors import QueryError
     'retrieval search Photos.collection "a dog on the beach"',
     "retrieval search Photos.collection ./sofa.jpg -k 3",
     'retrieval search Photos.collection "red car" "blue car" --json',
+    "retrieval search Photos.collection -- -40  # a query that starts with a dash",
     "cat queries.txt | retrieval search Photos.collection -",
 ))
 @click.argument("collection", type=options.PATH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from retrieval.cli import options
@@ -30,7 +32,7 @@ from retrieval.cli import options
 @click.option("--dim", type=click.IntRange(min=2), help="Dimensions of the shared space.")
 @click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
               help="Augmented copies of each photo.")
-@click.option("--seed", type=int, help="The same seed gives the same model.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same model.")
 @click.option("--projections-only", is_flag=True,
               help="Write the trained tensors without the towers, as the built-in encoder ships.")
 @options.device
@@ -75,7 +77,7 @@ def command(images, captions, split, output, held_out, epochs, train_batch_size,
            for direction, scores in outcome.validation.items()},
     }, title=str(output))
     if not projections_only:
-        click.echo(f"Use it: retrieval index FOLDER --model {output}")
+        click.echo(f"Use it: retrieval index FOLDER --model {shlex.quote(str(output))}")
 
 
 def _report(epoch) -> None:

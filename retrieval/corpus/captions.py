@@ -213,6 +213,8 @@ def _json_layout(text: str, path: Path) -> tuple[str, Iterable[_Row]]:
         raise CaptionsError(
             f"{path} is not valid JSON: {error.msg}, line {error.lineno}, column {error.colno}. Mend it there."
         ) from None
+    except (ValueError, RecursionError) as error:  # absurd numbers or nesting
+        raise CaptionsError(f"{path} is not a captions file that can be read: {error}.") from None
     images, annotations = (_entries(content, key) for key in ("images", "annotations"))
     if images is not None and annotations is not None:
         return "coco", _coco_rows(images, annotations, path)

@@ -48,6 +48,8 @@ def scan(paths: Sequence[Path]) -> Scan:
         path = Path(os.path.abspath(given))
         if not path.exists():
             raise CorpusError(f"{given} does not exist. Give a folder of images, or an image file.")
+        if not path.is_dir() and not path.is_file():
+            raise CorpusError(f"{given} is neither a folder nor an ordinary file.")
         if path.is_file() and path.suffix.lower() not in SUFFIXES:
             raise CorpusError(f"{given} is not an image file by its name ({_suffix_list()}).")
         roots.append(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from retrieval.encoders.auto import AUTO, BUILTIN, choose
-from retrieval.errors import EncoderError, EncoderMismatchError, WeightsError
+from retrieval.errors import NOTICE, EncoderError, EncoderMismatchError, WeightsError
 from retrieval.manifest import EncoderRecord
 from retrieval.types import Encoder
 
@@ -26,7 +26,7 @@ def load_encoder(
     """
     if name == AUTO:
         choice = choose()
-        log.info(choice.sentence)
+        log.log(NOTICE, choice.sentence)
         try:
             return load_encoder(choice.name, device=device, precision=precision)
         except WeightsError as error:

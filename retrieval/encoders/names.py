@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -34,6 +35,8 @@ def resolve(name: str) -> Source:
     Raises UnknownModelError with the nearest names, or WeightsError for a missing file.
     """
     if name.startswith("hf-hub:"):
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name.removeprefix("hf-hub:")):
+            raise UnknownModelError(f"{name!r} does not name a model of the hub; write hf-hub:ORG/NAME.")
         return Source(name, lambda: load_repository(name.removeprefix("hf-hub:")))
     if name.startswith("local-dir:"):
         return _folder(Path(name.removeprefix("local-dir:")))

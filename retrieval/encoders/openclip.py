@@ -23,7 +23,7 @@ from retrieval.encoders.fold import fold_batch_norms
 from retrieval.encoders.precision import (
     MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device,
 )
-from retrieval.errors import EncoderError, WeightsError
+from retrieval.errors import NOTICE, EncoderError, WeightsError
 
 log = logging.getLogger("retrieval")
 
@@ -186,6 +186,11 @@ def load_local(name: str, folder: Path) -> DualEncoder:
             f"{folder} holds no weights (*.safetensors, *.bin or *.pth) beside its "
             "open_clip_config.json, and this program never uses random ones."
         )
+    if (folder / "projections.safetensors").is_file() and len(list(folder.glob("*.safetensors"))) == 1:
+        raise WeightsError(
+            f"{folder} holds projections without their towers. Train again without "
+            "--projections-only, or use --model builtin for the ones that ship."
+        )
     source = f"local-dir:{folder}"
 
     def load() -> DualEncoder:
@@ -222,7 +227,7 @@ def _load_from_hub(
             "same command; or give a downloaded file: --model MODEL/PATH/TO/CHECKPOINT; or use "
             "--model builtin, which needs no download."
         )
-    log.info("Downloading %s: %s, once.", name, hub.readable_size(weights.size))
+    log.log(NOTICE, "Downloading %s: %s, once.", name, hub.readable_size(weights.size))
     return _load(name, load)
 
 

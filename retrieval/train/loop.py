@@ -99,6 +99,8 @@ def train(
     batch_size = min(settings.batch_size, n)
     classes = examples.prototypes.to(device) if examples.prototypes else None
     extra = int(batch_size * settings.prototype_share)
+    if classes:
+        extra = min(extra, len(classes.directions))
     steps = settings.epochs * (n // batch_size)
     optimizer = torch.optim.AdamW(
         [
@@ -107,9 +109,7 @@ def train(
         ],
         lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1
-    )
+    schedule = _schedule(optimizer, settings.learning_rate, steps)
     model.train()
     for epoch in range(1, settings.epochs + 1):
         losses = []
@@ -138,8 +138,21 @@ def train(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
+            if not torch.isfinite(model.logit_scale.exp()):
+                raise TrainingError(
+                    f"The temperature ran away in epoch {epoch}. Lower --learning-rate "
+                    f"(now {settings.learning_rate})."
+                )
         on_epoch(Epoch(epoch, float(np.mean(losses)), math.exp(-model.logit_scale.item())))
     return model.eval().cpu()
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, highest: float, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if steps <= 20:  # too few to warm up in
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, pct_start=0.1)
 
 
 def _unit_scale(outputs: torch.Tensor) -> torch.Tensor:

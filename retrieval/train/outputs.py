@@ -8,9 +8,11 @@ last finished view.
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
@@ -20,6 +22,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
 from retrieval.errors import ImageError, TrainingError
+from retrieval.files import write_atomically
 from retrieval.images import open_image
 from retrieval.train.pairs import Photo
 
@@ -42,7 +45,7 @@ class TowerOutputs:
         self, photos: Sequence[Photo], view: int, progress: Progress = lambda count: None
     ) -> np.ndarray:
         """One view of each photo: (n, width) float16. View 0 is the photo as it is."""
-        key = self._key("image", view, *(photo.name for photo in photos))
+        key = self._key("image", view, *(f"{photo.name} {_digest(photo)}" for photo in photos))
         return self._recall(key, lambda: np.concatenate(list(self._views(photos, view, progress))))
 
     def of_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -74,11 +77,15 @@ class TowerOutputs:
     def _recall(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
         if not path.exists():
             self._cache.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(".tmp")
-            with open(beside, "wb") as file:
-                np.save(file, compute().astype(np.float16))
-            beside.replace(path)
+            buffer = io.BytesIO()
+            np.save(buffer, compute().astype(np.float16))
+            write_atomically(path, buffer.getvalue())
         return np.load(path)
+
+
+@lru_cache(maxsize=None)
+def _digest(photo: Photo) -> str:
+    return hashlib.blake2b(photo.read(), digest_size=12).hexdigest()
 
 
 def augment(image: Image.Image, view: int, name: str) -> Image.Image:

@@ -29,6 +29,7 @@ def test_exported_names() -> None:
         "VectorIndex",
         "VectorIndexError",
         "build_index",
+        "cap_threads",
         "exact_search",
         "load_index",
         "save_index",

@@ -255,3 +255,21 @@ class TestThumbnail:
     def test_an_unreadable_file_is_an_image_error(self, tmp_path):
         with pytest.raises(ImageError, match="No such file"):
             thumbnail(tmp_path / "gone.jpg", 100)
+
+
+def test_postscript_is_not_run(tmp_path):
+    """Pillow would hand it to an interpreter, and the file may come from anywhere."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    with pytest.raises(ImageError, match="not an image in a format that can be read"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "JPEG2000", "PPM"])
+def test_every_format_opens(tmp_path, name):
+    path = tmp_path / "picture"
+    Image.new("RGB", (20, 10), (250, 10, 10)).save(path, name)
+    image, facts = open_image(path)
+    assert (facts.width, facts.height, image.mode) == (20, 10, "RGB")
+    red, green, blue = image.getpixel((5, 5))
+    assert red > 230 and green < 40 and blue < 40

@@ -72,7 +72,7 @@ class TestRefusals:
 
     def test_a_file(self, tmp_path):
         (tmp_path / "photo.jpg").touch()
-        assert "There is no collection at" in self.refused(CollectionNotFoundError, tmp_path / "photo.jpg")
+        assert "is a file; a collection is a folder" in self.refused(CollectionNotFoundError, tmp_path / "photo.jpg")
 
     def test_another_folder(self, tmp_path):
         message = self.refused(CollectionNotFoundError, tmp_path)

@@ -7,6 +7,7 @@ import torch
 
 from retrieval.errors import TrainingError
 from retrieval.train.loop import Examples, Settings, info_nce, train
+from retrieval.train.prototypes import Prototypes
 
 
 def test_info_nce_by_hand():
@@ -69,5 +70,21 @@ def test_batch_larger_than_the_set_is_the_whole_set():
 
 
 def test_loss_that_is_no_number_stops_and_says_what_to_do():
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch \d+.*Lower --learning-rate"):
+    with pytest.raises(TrainingError, match=r"in epoch \d+.*Lower --learning-rate"):
         train(made_examples(), Settings(**{**vars(SETTINGS), "learning_rate": 1e38}))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10, 11, 20, 21])
+def test_any_number_of_steps(epochs):
+    done = []
+    train(made_examples(64), Settings(dim=8, epochs=epochs, batch_size=64), on_epoch=done.append)
+    assert [epoch.number for epoch in done] == list(range(1, epochs + 1))
+
+
+def test_more_prototypes_than_classes_are_all_classes():
+    examples = made_examples(64)
+    few = Prototypes(torch.rand(5, 24), torch.rand(5, 2, 12))
+    examples = Examples(examples.photos, examples.texts, examples.counts, few)
+    done = []
+    train(examples, Settings(dim=8, epochs=2, prototype_share=1.0), on_epoch=done.append)
+    assert len(done) == 2 and math.isfinite(done[-1].loss)
