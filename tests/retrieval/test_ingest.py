@@ -217,7 +217,8 @@ class TestBreakingOff:
         with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
             patched.setattr(Catalog, "commit", no_space)
             shelf.encode(files[2:5], tiny_encoder)
-        _, store = shelf.open()
+        catalog, store = shelf.open()
+        catalog.close()
         assert np.load(shelf.path / "vectors" / "00000.npy").shape == (5, 32)  # they were written
         assert store.n == 2 and [id for id, _ in shelf.read(Catalog.indexed)] == [f.relative for f in files[:2]]
 
