@@ -66,6 +66,20 @@ def tiny_encoder(tiny_model: Path, cache_folder: Path):
     return load_encoder(f"local-dir:{tiny_model}", device="cpu", precision="float32")
 
 
+@pytest.fixture
+def loaded_once(monkeypatch: pytest.MonkeyPatch, tiny_encoder) -> None:
+    """Loading takes longer than most of what is tested; the tiny model is loaded already."""
+    from retrieval import encoders, maintain
+
+    load = encoders.load_encoder
+
+    def load_others(name, **options):
+        return tiny_encoder if name == tiny_encoder.name else load(name, **options)
+
+    for room in (encoders, maintain):
+        monkeypatch.setattr(room, "load_encoder", load_others)
+
+
 @pytest.fixture(scope="session")
 def builtin_encoder(cache_folder: Path):
     from retrieval.encoders import load_encoder

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval import encoders, maintain
+from retrieval import maintain
 from retrieval.collection import Collection
 from retrieval.errors import CorpusError, UnknownModelError
 from retrieval.images import open_image
@@ -13,16 +13,7 @@ from retrieval.maintain import Options, Watcher, index_folders
 from retrieval.manifest import Manifest
 
 
-@pytest.fixture(autouse=True)
-def loaded_once(monkeypatch, tiny_encoder):
-    """Loading takes longer than everything else here; the tiny model is loaded already."""
-    load = encoders.load_encoder
-
-    def load_others(name, **options):
-        return tiny_encoder if name == tiny_encoder.name else load(name, **options)
-
-    for room in (encoders, maintain):
-        monkeypatch.setattr(room, "load_encoder", load_others)
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 @pytest.fixture
