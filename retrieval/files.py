@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new, never a mixture."""
+"""Writing files so that a crash leaves the old content or the new, never a mixture; and the cache folder."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: dict) -> None:
     """`write_atomically` for readable JSON."""
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def cache_folder() -> Path:
+    """`$RETRIEVAL_CACHE`, else `retrieval` in the user's cache folder."""
+    if os.environ.get("RETRIEVAL_CACHE"):
+        return Path(os.environ["RETRIEVAL_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "retrieval"

@@ -1,47 +1,135 @@
-"""Exact ranking metrics for cross-modal retrieval, computed block by block.
+"""Ranking metrics for cross-modal retrieval: exact ranks block by block, then values per query.
 
-Three recalls go by three names: `hit_rate_at_k` (1 if any relevant document is in the top k; CLIP
-papers print it as R@k), `recall_at_k` (|relevant in top k| / |relevant|), and the overlap of an
+The ranks of the relevant documents are all that any metric here needs: `relevant_ranks` finds them
+under exact search, `ranks_in_results` in what an index returned. Every metric is one value per
+query, a fraction or a rank and never a percentage, and nan for a query without a relevant document,
+which has no right answer to be judged by. Means over queries are `numpy.nanmean` of these.
+
+Three recalls go by three names: `hit_rate` (1 if any relevant document is in the top k; CLIP papers
+print its mean as R@k), `recall` (|relevant in top k| / |relevant|), and the overlap of an
 approximate index with exact search, which belongs to `indexes`.
-
-Every metric is a fraction or a rank, never a percentage, and is a mean (or median) over the queries
-that have a relevant document: a query without one has no right answer to be judged by. Where no
-query has one, the metric is nan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-SCORE_BLOCK_BYTES = 256 * 2**20
-NOTHING_RELEVANT = 0  # the "rank" of a query without relevant documents
+SCORE_BLOCK_BYTES = 64 * 2**20
+SORTED_FROM = 48  # relevant documents of one query from which sorting beats counting
+UNRANKED = 0  # the "rank" of a document that was not retrieved, and of no document at all
 
 
-def first_relevant_ranks(
-    queries: np.ndarray, documents: np.ndarray, relevant: Sequence[ArrayLike], *, block: int | None = None
-) -> np.ndarray:
-    """Return the 1-based rank of each query's best-placed relevant document under exact search.
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """The documents that are right for each query, and how right.
+
+    starts  (q + 1,) int64; query i owns the entries starts[i] to starts[i + 1]
+    rows    (m,) int64 document rows, ascending within a query, each once
+    grades  (m,) float32, above 0; 1 where relevance is a matter of yes or no
+    """
+
+    starts: np.ndarray
+    rows: np.ndarray
+    grades: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Relevant documents of each query, (q,)."""
+        return np.diff(self.starts)
+
+    @property
+    def queries(self) -> np.ndarray:
+        """The query of each entry, (m,)."""
+        return np.repeat(np.arange(len(self)), self.counts)
+
+    @classmethod
+    def from_pairs(
+        cls, queries: ArrayLike, rows: ArrayLike, grades: ArrayLike | None = None, *, n_queries: int
+    ) -> Relevance:
+        """From (query, row, grade) entries in any order; of equal pairs the highest grade stays.
+
+        A grade of 0 or less is a judgement of "not relevant" and is left out.
+        Raises ValueError if a query or row is out of range, not an integer, or a grade is nan.
+        """
+        queries, rows = _integers(queries, "queries"), _integers(rows, "relevant rows")
+        grades = np.ones(len(rows), np.float32) if grades is None else np.asarray(grades, np.float32)
+        if not len(queries) == len(rows) == len(grades):
+            raise ValueError(f"{len(queries)} queries, {len(rows)} rows and {len(grades)} grades must be as many")
+        if queries.size and not 0 <= queries.min() <= queries.max() < n_queries:
+            raise ValueError(f"queries of relevant pairs must be in 0..{n_queries - 1}")
+        if rows.size and rows.min() < 0:  # -1 would equal the padding of a short list
+            raise ValueError(f"relevant row {rows.min()}: rows start at 0")
+        if np.isnan(grades).any():
+            raise ValueError("a grade is nan")
+        order = np.lexsort((-grades, rows, queries))
+        queries, rows, grades = queries[order], rows[order], grades[order]
+        repeated = np.zeros(len(rows), bool)
+        repeated[1:] = (queries[1:] == queries[:-1]) & (rows[1:] == rows[:-1])
+        kept = ~repeated & (grades > 0)
+        counts = np.bincount(queries[kept], minlength=n_queries)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(starts, rows[kept], grades[kept])
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[ArrayLike]) -> Relevance:
+        """From one sequence of relevant rows per query. Raises ValueError as `from_pairs` does."""
+        parts = [_integers(one, f"relevant rows of query {query}") for query, one in enumerate(rows)]
+        queries = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return cls.from_pairs(queries, np.concatenate([*parts, np.empty(0, np.int64)]), n_queries=len(parts))
+
+
+@dataclass(frozen=True, eq=False)
+class RelevantRanks:
+    """Where the relevant documents of each query came: ranks (m,) int64 from 1, UNRANKED if they did not."""
+
+    relevance: Relevance
+    ranks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.relevance)
+
+    @property
+    def answerable(self) -> np.ndarray:
+        """(q,) bool: queries with a relevant document."""
+        return self.relevance.counts > 0
+
+    @property
+    def first(self) -> np.ndarray:
+        """(q,) int64: the rank of the best-placed relevant document, UNRANKED if none was retrieved."""
+        best = np.full(len(self), np.iinfo(np.int64).max)
+        found = self.ranks != UNRANKED
+        np.minimum.at(best, self.relevance.queries[found], self.ranks[found])
+        return np.where(best == np.iinfo(np.int64).max, UNRANKED, best)
+
+
+def relevant_ranks(
+    queries: np.ndarray, documents: np.ndarray, relevance: Relevance, *, block: int | None = None
+) -> RelevantRanks:
+    """Rank every relevant document of every query under exact search, never holding all scores.
 
     queries    (q, d), used as float32
     documents  (n, d), used as float32
-    relevant   q sequences of document rows; an empty one gives that query rank 0, "none"
-    block      queries scored at once; None fits the scores in 256 MiB (one query at the least)
+    relevance  for q queries, rows below n
+    block      queries scored at once; None fits the scores in 64 MiB (one query at the least)
 
     Documents are ordered by inner product in float32, descending, and among equal scores by row,
     ascending: the tie rule of every search in this project, so a rank is the line on which a search
     would print the document. (Rules that favour or punish the relevant document on a tie report
     ranks no search returns: favouring it, an encoder mapping everything to one point scores 1.0.)
 
-        rank = 1 + |{j : s_j > s_r}| + |{j < r : s_j = s_r}|,   r the best-placed relevant row
+        rank_r = 1 + |{j : s_j > s_r}| + |{j < r : s_j = s_r}|
 
     Scores are equal when their bits are; the last bit of a float32 inner product depends on the
     shape of the matrix product, so near-ties may fall differently under another block size.
 
-    Returns int64 (q,).
-    Raises ValueError if shapes disagree, a relevant row is not in 0..n-1, or a score is not finite.
+    Raises ValueError if shapes disagree, a relevant row is not below n, or a score is not finite.
     """
     queries = np.asarray(queries, dtype=np.float32)  # (q, d)
     documents = np.asarray(documents, dtype=np.float32)  # (n, d)
@@ -49,114 +137,162 @@ def first_relevant_ranks(
         raise ValueError(
             f"queries {queries.shape} and documents {documents.shape} must be (q, d) and (n, d) with the same d"
         )
-    _require_one_each(relevant, len(queries))
+    if len(relevance) != len(queries):
+        raise ValueError(f"{len(queries)} queries, but relevance for {len(relevance)}")
+    if relevance.rows.size and relevance.rows.max() >= len(documents):
+        raise ValueError(f"relevant row {relevance.rows.max()}; there are {len(documents)} documents")
     if block is None:
         block = max(1, SCORE_BLOCK_BYTES // (4 * max(1, len(documents))))
     elif block < 1:
         raise ValueError(f"block must be at least 1, not {block}")
 
-    ranks = np.full(len(queries), NOTHING_RELEVANT, dtype=np.int64)  # (q,)
+    ranks = np.empty(len(relevance.rows), np.int64)  # (m,)
     for start in range(0, len(queries), block):
         # The relevant scores are read from this very product: one computed apart could differ in
         # its last bit, and the comparisons below would count it against itself.
         with np.errstate(invalid="ignore", over="ignore"):
             scores = queries[start : start + block] @ documents.T  # (b, n)
+        finite = np.isfinite(scores).all(axis=1)
+        if not finite.all():
+            # nan compares as false with everything, and would rank first
+            query = start + int(np.argmin(finite))
+            raise ValueError(f"query {query} has nan or infinite scores; check its vector and the documents'")
         for query, row_scores in enumerate(scores, start):  # (n,)
-            if not np.isfinite(row_scores).all():
-                # nan compares as false with everything, and would rank first
-                raise ValueError(f"query {query} has nan or infinite scores; check its vector and the documents'")
-            rows = _relevant_rows(relevant, query)
-            if not rows.size:
-                continue
-            if rows[-1] >= len(documents):
-                raise ValueError(f"query {query} has relevant row {rows[-1]}; there are {len(documents)} documents")
-            best = rows[np.argmax(row_scores[rows])]  # argmax takes the first, hence the lowest row
-            higher = np.count_nonzero(row_scores > row_scores[best])
-            tied_before = np.count_nonzero(row_scores[:best] == row_scores[best])
-            ranks[query] = 1 + higher + tied_before
+            own = slice(relevance.starts[query], relevance.starts[query + 1])
+            ranks[own] = _ranks_of(relevance.rows[own], row_scores)
+    return RelevantRanks(relevance, ranks)
+
+
+def ranks_in_results(rows: np.ndarray, relevance: Relevance) -> RelevantRanks:
+    """Rank relevant documents within what a search returned; UNRANKED if it did not return them.
+
+    rows  (q, m) int64 document rows, best first; -1 pads short lists
+
+    Metrics at k of the result are right for k up to m.
+    Raises ValueError if the two disagree on q.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or len(rows) != len(relevance):
+        raise ValueError(f"results {rows.shape} must be (q, m) with q = {len(relevance)}")
+    ranks = np.full(len(relevance.rows), UNRANKED, np.int64)
+    if not relevance.rows.size or not rows.size:
+        return RelevantRanks(relevance, ranks)
+    width = int(max(rows.max(), relevance.rows.max())) + 1
+    wanted = relevance.queries * width + relevance.rows  # (m,) ascending
+    query, column = np.nonzero(rows >= 0)
+    found = query * width + rows[query, column]
+    place = np.minimum(np.searchsorted(wanted, found), len(wanted) - 1)
+    hit = wanted[place] == found
+    # Backwards, so that of a row returned twice the better place is written last.
+    ranks[place[hit][::-1]] = column[hit][::-1] + 1
+    return RelevantRanks(relevance, ranks)
+
+
+def hit_rate(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """1 if a relevant document is among the first k, else 0; its mean is the papers' R@k. (q,)"""
+    return _where_answerable(ranks, _found(ranks, k) > 0)
+
+
+def recall(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """|relevant in top k| / |relevant|. (q,)"""
+    return _where_answerable(ranks, _found(ranks, k) / np.maximum(ranks.relevance.counts, 1))
+
+
+def precision(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """|relevant in top k| / k, also where there are fewer than k documents. (q,)"""
+    return _where_answerable(ranks, _found(ranks, k) / k)
+
+
+def f1(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """Harmonic mean of precision and recall: 2 |relevant in top k| / (k + |relevant|). (q,)"""
+    return _where_answerable(ranks, 2 * _found(ranks, k) / (k + ranks.relevance.counts))
+
+
+def reciprocal_rank(ranks: RelevantRanks) -> np.ndarray:
+    """1 / rank of the best-placed relevant document, 0 if none was retrieved. (q,)"""
+    first = ranks.first
+    return _where_answerable(ranks, np.where(first == UNRANKED, 0.0, 1.0 / np.maximum(first, 1)))
+
+
+def average_precision(ranks: RelevantRanks) -> np.ndarray:
+    """Mean over relevant documents of the precision at their rank; 0 for those not retrieved. (q,)
+
+        AP = 1/|relevant| * sum over the i-th best-placed relevant document of i / rank_i
+    """
+    relevance = ranks.relevance
+    queries, placed = _by_rank(ranks)  # of the retrieved ones
+    order = np.arange(len(queries)) - np.searchsorted(queries, queries)  # 0, 1, ... within a query
+    total = np.bincount(queries, weights=(order + 1) / placed, minlength=len(ranks))
+    return _where_answerable(ranks, total / np.maximum(relevance.counts, 1))
+
+
+def ndcg(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """Discounted grades of the first k over those of the best possible order. (q,)
+
+        DCG@k = sum over ranks r <= k of grade_r / log2(r + 1)
+
+    The gain is the grade itself, as in trec_eval (others take 2 ** grade - 1).
+    """
+    _require_positive(k)
+    relevance = ranks.relevance
+    within = (ranks.ranks != UNRANKED) & (ranks.ranks <= k)
+    gained = _discounted(relevance.queries[within], relevance.grades[within], ranks.ranks[within], len(ranks))
+    order = np.lexsort((-relevance.grades, relevance.queries))
+    queries = relevance.queries[order]
+    ideal_ranks = np.arange(len(queries)) - relevance.starts[queries] + 1
+    best = ideal_ranks <= k
+    ideal = _discounted(queries[best], relevance.grades[order][best], ideal_ranks[best], len(ranks))
+    return _where_answerable(ranks, gained / np.where(ideal > 0, ideal, 1))
+
+
+def first_rank(ranks: RelevantRanks) -> np.ndarray:
+    """Rank of the best-placed relevant document; inf if it was not retrieved. (q,)"""
+    first = ranks.first
+    return _where_answerable(ranks, np.where(first == UNRANKED, np.inf, first))
+
+
+def _ranks_of(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Ranks of documents `rows` (r,) where documents have these scores (n,)."""
+    if len(rows) >= SORTED_FROM:
+        place = np.empty(len(scores), np.int64)
+        place[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+        return place[rows]
+    ranks = np.empty(len(rows), np.int64)
+    for at, row in enumerate(rows):
+        higher = np.count_nonzero(scores > scores[row])
+        ranks[at] = 1 + higher + np.count_nonzero(scores[:row] == scores[row])
     return ranks
 
 
-def hit_rate_at_k(ranks: ArrayLike, k: int) -> float:
-    """Return the fraction of queries with a relevant document among the first k; papers call it R@k.
-
-        hit_rate@k = |{q : 1 <= rank_q <= k}| / |{q : rank_q >= 1}|
-
-    ranks  (q,) from `first_relevant_ranks`; queries of rank 0 are left out
-    k      results looked at, 1 or more
-
-    Returns a fraction in [0, 1], or nan if every query is left out.
-    Raises ValueError if k < 1.
-    """
+def _found(ranks: RelevantRanks, k: int) -> np.ndarray:
+    """|relevant in top k| of each query, (q,)."""
     _require_positive(k)
-    return _mean(_answerable(ranks) <= k)
+    within = (ranks.ranks != UNRANKED) & (ranks.ranks <= k)
+    return np.bincount(ranks.relevance.queries[within], minlength=len(ranks))
 
 
-def recall_at_k(retrieved_rows: np.ndarray, relevant: Sequence[ArrayLike], k: int) -> float:
-    """Return the mean fraction of a query's relevant documents found among its first k results.
-
-        recall@k = mean over q of |relevant_q in top k| / |relevant_q|
-
-    retrieved_rows  (q, m) document rows, best first, m >= k; -1 pads short lists
-    relevant        q sequences of document rows; queries with an empty one are left out
-    k               results looked at, 1..m
-
-    Returns a fraction in [0, 1], or nan if every query is left out.
-    Raises ValueError if k is not in 1..m, the two disagree on q, or a relevant row is negative.
-    """
-    retrieved_rows = np.asarray(retrieved_rows)  # (q, m)
-    _require_positive(k)
-    if retrieved_rows.ndim != 2 or retrieved_rows.shape[1] < k:
-        raise ValueError(f"recall at {k} needs (q, m) rows with m >= {k}, not {retrieved_rows.shape}")
-    _require_one_each(relevant, len(retrieved_rows))
-    wanted = (_relevant_rows(relevant, query) for query in range(len(retrieved_rows)))
-    return _mean([np.isin(rows, top).mean() for rows, top in zip(wanted, retrieved_rows[:, :k]) if rows.size])
+def _by_rank(ranks: RelevantRanks) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and ranks of the retrieved relevant documents, by query and then by rank."""
+    queries = ranks.relevance.queries
+    retrieved = ranks.ranks != UNRANKED
+    queries, placed = queries[retrieved], ranks.ranks[retrieved]
+    order = np.lexsort((placed, queries))
+    return queries[order], placed[order]
 
 
-def mean_reciprocal_rank(ranks: ArrayLike) -> float:
-    """Return the mean of 1 / rank over queries.
-
-    ranks  (q,) from `first_relevant_ranks`; queries of rank 0 are left out
-
-    Returns a fraction in (0, 1], or nan if every query is left out.
-    """
-    return _mean(1.0 / _answerable(ranks))
+def _discounted(queries: np.ndarray, grades: np.ndarray, ranks: np.ndarray, n: int) -> np.ndarray:
+    return np.bincount(queries, weights=grades / np.log2(ranks + 1), minlength=n)
 
 
-def median_rank(ranks: ArrayLike) -> float:
-    """Return the median rank; with an even number of queries, the mean of the middle two.
-
-    ranks  (q,) from `first_relevant_ranks`; queries of rank 0 are left out
-
-    Returns a rank, 1 or more, or nan if every query is left out.
-    """
-    answerable = _answerable(ranks)
-    return float(np.median(answerable)) if answerable.size else float("nan")
+def _where_answerable(ranks: RelevantRanks, values: np.ndarray) -> np.ndarray:
+    return np.where(ranks.answerable, values, np.nan)
 
 
-def _answerable(ranks: ArrayLike) -> np.ndarray:
-    ranks = np.asarray(ranks)
-    return ranks[ranks != NOTHING_RELEVANT]
-
-
-def _mean(values: ArrayLike) -> float:
-    values = np.asarray(values, dtype=np.float64)
-    return float(values.mean()) if values.size else float("nan")
-
-
-def _relevant_rows(relevant: Sequence[ArrayLike], query: int) -> np.ndarray:
-    """Return one query's relevant rows as int64, ascending, each once."""
-    rows = np.unique(relevant[query])
-    if rows.size and rows.dtype.kind not in "iu":  # a boolean mask would pass for rows 0 and 1
-        raise ValueError(f"relevant rows of query {query} must be integers, not {rows.dtype}")
-    if rows.size and rows[0] < 0:  # -1 would equal the padding of a short list
-        raise ValueError(f"query {query} has relevant row {rows[0]}; rows start at 0")
-    return rows.astype(np.int64)
-
-
-def _require_one_each(relevant: Sequence[ArrayLike], queries: int) -> None:
-    if len(relevant) != queries:
-        raise ValueError(f"{queries} queries need as many sequences of relevant rows, not {len(relevant)}")
+def _integers(values: ArrayLike, what: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.size and values.dtype.kind not in "iu":  # a boolean mask would pass for rows 0 and 1
+        raise ValueError(f"{what} must be integers, not {values.dtype}")
+    return values.astype(np.int64).ravel()
 
 
 def _require_positive(k: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 from pathlib import Path
 from typing import Callable
@@ -19,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from retrieval.errors import EncoderError
-from retrieval.files import write_json
+from retrieval.files import cache_folder, write_json
 
 log = logging.getLogger("retrieval")
 
@@ -116,14 +115,6 @@ class Verdicts:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
-
-
-def cache_folder() -> Path:
-    """`$RETRIEVAL_CACHE`, else `retrieval` in the user's cache folder."""
-    if os.environ.get("RETRIEVAL_CACHE"):
-        return Path(os.environ["RETRIEVAL_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "retrieval"
 
 
 def _cpu_has(check: str) -> bool:

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 
 from retrieval import __version__
 from retrieval.encoders import builtin
-from retrieval.encoders.precision import cache_folder, resolve_device
+from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
-from retrieval.files import write_json
-from retrieval.metrics import first_relevant_ranks, hit_rate_at_k
+from retrieval.files import cache_folder, write_json
+from retrieval.metrics import Relevance, hit_rate, relevant_ranks
 from retrieval.train.loop import Epoch, Examples, Projections, Settings, train
 from retrieval.train.outputs import TowerOutputs
 from retrieval.train.pairs import Pairs
@@ -136,14 +136,13 @@ def _recall(
             projections(torch.from_numpy(photos).float(), torch.from_numpy(texts).float())
         )
     owner = np.repeat(np.arange(len(counts)), counts)  # (captions,)
+    own = np.arange(len(owner))
     ranks = {
-        "text_to_image": first_relevant_ranks(captions, images, owner[:, None]),
-        "image_to_text": first_relevant_ranks(
-            images, captions, np.split(np.arange(len(owner)), counts.cumsum()[:-1])
-        ),
+        "text_to_image": relevant_ranks(captions, images, Relevance.from_pairs(own, owner, n_queries=len(owner))),
+        "image_to_text": relevant_ranks(images, captions, Relevance.from_pairs(owner, own, n_queries=len(counts))),
     }
     return {
-        direction: {f"R@{k}": round(100 * hit_rate_at_k(found, k), 1) for k in (1, 5, 10)}
+        direction: {f"R@{k}": round(100 * float(np.nanmean(hit_rate(found, k))), 1) for k in (1, 5, 10)}
         for direction, found in ranks.items()
     }
 

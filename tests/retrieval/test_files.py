@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from retrieval.files import write_atomically, write_json
+from retrieval.files import cache_folder, write_atomically, write_json
 
 
 def test_new_and_replaced_content(tmp_path):
@@ -49,3 +49,11 @@ def test_json_is_utf8_and_readable(tmp_path):
     written = (tmp_path / "a.json").read_bytes()
     assert json.loads(written) == content
     assert written.startswith('{\n  "name": "café 日本",\n'.encode()) and written.endswith(b"}\n")
+
+
+def test_cache_folder_is_the_users_choice(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+    monkeypatch.delenv("RETRIEVAL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "retrieval"

@@ -73,11 +73,3 @@ def test_damaged_verdicts_only_cost_another_measurement(tmp_path, content):
 def test_unwritable_cache_is_no_error(tmp_path):
     (tmp_path / "file").write_text("")
     precision.Verdicts(tmp_path / "file" / "precision.json").put("abc", CPU, 0.9999)
-
-
-def test_cache_folder_is_the_users_choice(monkeypatch, tmp_path):
-    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "mine"))
-    assert precision.cache_folder() == tmp_path / "mine"
-    monkeypatch.delenv("RETRIEVAL_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert precision.cache_folder() == tmp_path / "xdg" / "retrieval"

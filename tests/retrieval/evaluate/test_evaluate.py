@@ -7,6 +7,7 @@ from PIL import Image
 
 from retrieval import evaluate as room
 from retrieval import maintain
+from retrieval.bootstrap import mean_intervals
 from retrieval.collection import Collection
 from retrieval.errors import CaptionsError
 from retrieval.evaluate import evaluate
@@ -89,35 +90,41 @@ def test_the_encoder_here_keeps_the_protocol():
     assert isinstance(Compass(), Encoder)
 
 
+def values(scores, *names):
+    return [scores.estimates[name].value for name in names]
+
+
 def test_every_number(indexed, captions):
     result = run(indexed(IMAGES), captions(*CAPTIONS))
-    assert result.to_json() == {
-        "encoder": "compass",
-        "images": 7,
-        "captions": 8,
-        "text_to_image": {
-            "queries": 8, "R@1": 50.0, "R@5": 87.5, "R@10": 100.0, "median_rank": 1.5,
-            "MRR": round((1 + 1 / 2 + 1 / 3 + 1 / 7 + 1 + 1 + 1 / 2 + 1) / 8, 6),
-        },
-        "image_to_text": {
-            "queries": 4, "R@1": 50.0, "R@5": 100.0, "R@10": 100.0, "median_rank": 1.5,
-            "MRR": round((1 + 1 + 1 / 3 + 1 / 2) / 4, 6),
-        },
-        "uncaptioned": 3,
-        "empty_captions": 1,
-        "missing_files": 1,
-        "ambiguous_names": 1,
-    }
-    assert (result.missing, result.ambiguous) == (["gone.png"], ["dup.png"])
-    assert json.loads(json.dumps(result.to_json())) == result.to_json()
+    texts, images = result.text_to_image, result.image_to_text
+    assert texts.ranks.ranks.tolist() == TEXT_RANKS
+    assert images.ranks.first.tolist() == IMAGE_RANKS
+    assert (texts.queries, texts.documents, images.queries, images.documents) == (8, 7, 4, 8)
+    assert values(texts, "R@1", "R@5", "R@10", "median_rank", "mean_rank") == [0.5, 0.875, 1.0, 1.5, 18 / 8]
+    assert values(texts, "MRR", "mAP") == [pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 7 + 1 + 1 + 1 / 2 + 1) / 8)] * 2
+    assert values(texts, "recall@5", "precision@5", "F1@5") == pytest.approx([7 / 8, 7 / 40, 7 / 8 * 2 / 6])
+    assert values(images, "R@1", "R@5", "median_rank", "mean_rank", "MRR") == pytest.approx(
+        [0.5, 1.0, 1.5, 7 / 4, (1 + 1 + 1 / 3 + 1 / 2) / 4])
+    # a's own come 1st, 2nd, 3rd, 4th ("at 30", before b's "at 42") and 6th ("at 101")
+    assert values(images, "recall@1", "precision@1")[0] == pytest.approx((1 / 5 + 1 + 0 + 0) / 4)
+    assert images.per_query["mAP"][0] == pytest.approx((1 + 1 + 1 + 1 + 5 / 6) / 5)
+    assert result.r_sums[""].value == pytest.approx(100 * (0.5 + 0.875 + 1 + 0.5 + 1 + 1))
+    problems = result.task.problems
+    assert (problems.missing, problems.ambiguous) == (["gone.png"], ["dup.png"])
+    assert (problems.empty, problems.malformed) == (1, [])
+    assert sorted(problems.uncaptioned) == ["one/dup.png", "two/dup.png", "x.png"]
 
 
-def test_the_ranks_behind_the_numbers(indexed, captions, monkeypatch):
-    seen = []
-    exact = room.first_relevant_ranks
-    monkeypatch.setattr(room, "first_relevant_ranks", lambda *args: seen.append(exact(*args)) or seen[-1])
-    run(indexed(IMAGES), captions(*CAPTIONS))
-    assert [ranks.tolist() for ranks in seen] == [TEXT_RANKS, IMAGE_RANKS]
+def test_json_holds_all_of_it(indexed, captions):
+    result = run(indexed(IMAGES), captions(*CAPTIONS))
+    found = json.loads(json.dumps(result.to_json()))
+    assert (found["model"], found["encoder"], found["images"], found["captions"]) == ("compass", "compass", 7, 8)
+    texts, images = found["results"]
+    assert (texts["direction"], images["direction"]) == ("text_to_image", "image_to_text")
+    low, high = mean_intervals(result.text_to_image.per_query["R@5"], clusters=result.task.images)
+    assert texts["metrics"]["R@5"] == [0.875, round(low, 6), round(high, 6)]
+    assert found["problems"]["empty captions, left out"] == {"count": 1, "names": []}
+    assert found["problems"]["captioned images that are not here"] == {"count": 1, "names": ["gone.png"]}
 
 
 def test_the_order_of_captions_does_not_matter(indexed, captions):
@@ -132,17 +139,31 @@ def test_one_caption_each(indexed, captions):
         "a.png\tat 50", "b.png\tat 41", "c.png\tat 100",  # a comes last: b 10, c 40, a 50
     ))
     assert result.text_to_image.hit_rates == {1: pytest.approx(2 / 3), 5: 1.0, 10: 1.0}
-    assert result.text_to_image.to_json()["R@1"] == 66.6667
-    assert result.text_to_image.mrr == pytest.approx((1 / 3 + 1 + 1) / 3)
+    assert values(result.text_to_image, "MRR") == [pytest.approx((1 / 3 + 1 + 1) / 3)]
     # a is nearest to "at 41" (b's), then its own; b and c to their own
-    assert result.image_to_text.mrr == pytest.approx((1 / 2 + 1 + 1) / 3)
-    assert (result.uncaptioned, result.missing, result.ambiguous, result.empty_captions) == (0, [], [], 0)
+    assert values(result.image_to_text, "MRR") == [pytest.approx((1 / 2 + 1 + 1) / 3)]
+    assert result.task.problems.described() == []
 
 
 def test_equal_images_rank_by_row(indexed, captions):
     result = run(indexed({"a.png": 30, "b.png": 30}), captions("a.png\tat 30", "b.png\tat 30"))
-    assert result.text_to_image.mrr == (1 + 1 / 2) / 2
-    assert result.image_to_text.mrr == (1 + 1 / 2) / 2
+    assert values(result.text_to_image, "MRR") == values(result.image_to_text, "MRR") == [(1 + 1 / 2) / 2]
+
+
+def test_languages_are_asked_one_by_one(indexed, captions):
+    """The other language's captions do not compete for an image's query."""
+    table = captions(
+        "a.png\tat 1\ten", "b.png\tat 39\ten", "a.png\tat 35\tzh", "b.png\tat 36\tzh",
+        columns="image\tcaption\tlanguage",
+    )
+    result = run(indexed({"a.png": 0, "b.png": 40}), table)
+    assert [(one.language, one.direction) for one in result.directions] == [
+        (language, direction) for language in ("en", "zh") for direction in ("text_to_image", "image_to_text")]
+    assert result.direction("text_to_image", "en").hit_rates[1] == 1.0
+    assert result.direction("text_to_image", "zh").hit_rates[1] == 0.5
+    assert result.direction("image_to_text", "zh").ranks.first.tolist() == [1, 1]
+    assert [one.documents for one in result.directions] == [2, 2, 2, 2]
+    assert set(result.r_sums) == {"en", "zh"} and result.r_sums["zh"].value == 100 * (0.5 + 1 + 1 + 3)
 
 
 def test_dropped_and_changed_images_do_not_compete(indexed, captions):
@@ -151,10 +172,10 @@ def test_dropped_and_changed_images_do_not_compete(indexed, captions):
     result = run(indexed({**images, "d.png": 124}), captions(*CAPTIONS))
     # Without x every rank behind it improves by one; d, now at 124, is still before c for "at 119".
     ranks = [1, 1, 2, 6, 1, 1, 2, 1]
-    assert (result.images, result.uncaptioned) == (6, 2)
-    assert result.text_to_image.mrr == pytest.approx(sum(1 / rank for rank in ranks) / 8)
+    assert (len(result.task.ids), len(result.task.problems.uncaptioned)) == (6, 2)
+    assert values(result.text_to_image, "MRR") == [pytest.approx(sum(1 / rank for rank in ranks) / 8)]
     assert result.text_to_image.hit_rates[1] == 5 / 8
-    assert result.image_to_text.mrr == pytest.approx((1 + 1 + 1 / 3 + 1) / 4)  # d: "at 125" first
+    assert values(result.image_to_text, "MRR") == [pytest.approx((1 + 1 + 1 / 3 + 1) / 4)]  # d: "at 125" first
 
 
 def test_a_split(indexed, captions):
@@ -162,7 +183,7 @@ def test_a_split(indexed, captions):
         "a.png\tat 0\ttest", "b.png\tat 1\ttrain", "c.png\tat 81\ttest", columns="image\tcaption\tsplit"
     )
     result = run(indexed(IMAGES), table, split="test")
-    assert (result.captions, result.uncaptioned, result.images) == (2, 5, 7)
+    assert (len(result.task.captions), len(result.task.problems.uncaptioned), len(result.task.ids)) == (2, 5, 7)
     assert result.text_to_image.hit_rates[1] == 1.0
 
 
@@ -172,7 +193,8 @@ def test_texts_are_embedded_in_blocks(indexed, captions, monkeypatch, block):
     expected = run(path, table)
     monkeypatch.setattr(room, "TEXT_BLOCK", block)
     told = []
-    assert run(path, table, progress=lambda done, total: told.append((done, total))) == expected
+    found = run(path, table, progress=lambda done, total: told.append((done, total)))
+    assert found.to_json() == expected.to_json()
     assert told == [(min(block * step, 8), 8) for step in range(1, math.ceil(8 / block) + 1)]
 
 
@@ -186,5 +208,5 @@ def test_the_encoder_on_record_is_used(photo_folder, tiny_encoder, captions, tmp
     table = captions(*(f"{path.name}\t{path.stem}" for path in photo_folder.rglob("*.*")))
     with Collection.open(tmp_path / "p.collection", device="cpu", precision="float32") as collection:
         found = evaluate(collection, table)
-        assert found == evaluate(collection, table, encoder=tiny_encoder)
-    assert (found.encoder, found.images, found.captions) == (tiny_encoder.name, 6, 6)
+        assert found.to_json() == evaluate(collection, table, encoder=tiny_encoder).to_json()
+    assert (found.encoder, len(found.task.ids), len(found.task.captions)) == (tiny_encoder.name, 6, 6)

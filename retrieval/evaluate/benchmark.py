@@ -1,0 +1,258 @@
+"""One benchmark run: models, indexes, both directions, every language, on one set of captioned images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from indexes import IndexSpec, cap_threads
+from retrieval import __version__
+from retrieval.collection import Collection
+from retrieval.embedded import open_embedded
+from retrieval.errors import EncoderMismatchError
+from retrieval.evaluate import Evaluation, evaluate_task
+from retrieval.evaluate.compare import Difference, best_models, differences
+from retrieval.evaluate.failures import Failure, worst_failures
+from retrieval.evaluate.index_losses import IndexScores, index_scores
+from retrieval.evaluate.published import PublishedCheck, check_published
+from retrieval.evaluate.scores import K, Sampling
+from retrieval.evaluate.subject import Captioning, Subject, find_subject
+from retrieval.evaluate.task import Task, make_task
+from retrieval.maintain import Watcher
+
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+_LIBRARIES = ("torch", "open_clip_torch", "faiss-gpu", "faiss-cpu", "numpy")
+_FIXED_RULES = (
+    "ranks are exact, among equal scores the earlier document comes first",
+    "intervals hold 95 %, by a bootstrap over images ({resamples} resamples, seed {seed})",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, as the command line's options say it.
+
+    models       none: the collection's own, or the automatic choice
+    indexes      FAISS factory strings; none: the collection's own
+    judgements   qrels file that says alone what is right; extra: one of further right answers
+    failures     how many of the worst queries to keep, of each direction and language
+    """
+
+    target: str
+    captioning: Captioning = Captioning()
+    root: Path | None = None
+    models: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
+    ks: tuple[int, ...] = K
+    judgements: Path | None = None
+    extra: Path | None = None
+    strict: bool = False
+    failures: int = 0
+    published: bool = False
+    sampling: Sampling = Sampling()
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkReport:
+    """Everything that one run found; the shapes are those of the modules named in the imports.
+
+    subject      what was measured, for a title: "coco (test)", "Photos.collection"
+    rules        sentences: subset, captions, right answers, ties, intervals
+    evaluations  one per model, in the order asked for; the first is the reference of differences
+    indexes      per model, one per index and search setting
+    failures     model -> its worst queries; empty unless asked for
+    paths        image id -> its file
+    unreadable   (path, reason) of images that could not be embedded
+    settings     ks, resamples, seed, device, threads, versions: what it takes to repeat the run
+    """
+
+    subject: str
+    rules: list[str]
+    evaluations: list[Evaluation]
+    differences: list[Difference] = field(default_factory=list)
+    indexes: list[IndexScores] = field(default_factory=list)
+    failures: dict[str, list[Failure]] = field(default_factory=dict)
+    published: list[PublishedCheck] = field(default_factory=list)
+    settings: dict[str, object] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict, repr=False)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def task(self) -> Task:
+        return self.evaluations[0].task
+
+    @property
+    def best(self) -> set[tuple[str, str, str, str]]:
+        """(model, direction, language, metric) of the best values."""
+        return best_models({one.model: one.directions for one in self.evaluations})
+
+    def to_json(self) -> dict[str, object]:
+        """Fractions, not percentages."""
+        return {
+            "subject": self.subject, "rules": self.rules,
+            "models": [one.to_json() for one in self.evaluations],
+            "differences": [one.to_json() for one in self.differences],
+            "indexes": [one.to_json() for one in self.indexes],
+            "failures": {model: [asdict(one) for one in failures] for model, failures in self.failures.items()},
+            "published": [one.to_json() for one in self.published],
+            "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
+            "settings": self.settings,
+        }
+
+
+def run_benchmark(request: Request, progress: Progress = lambda what, done, total: None) -> BenchmarkReport:
+    """Measure every model and every index on the same task.
+
+    Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError.
+    """
+    subject = find_subject(request.target, request.captioning, root=request.root)
+    with ExitStack() as opened:
+        collections = [opened.enter_context(one) for one in _collections(subject, request, progress)]
+        task = make_task(
+            subject.captions, _common_ids(collections), judgements=request.judgements, extra=request.extra,
+            rules=subject.rules, strict=request.strict,
+        )
+        names = _names(collections, request)
+        evaluations = [
+            evaluate_task(
+                collection, task, model=name, ks=request.ks, sampling=request.sampling,
+                progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
+            )
+            for collection, name in zip(collections, names)
+        ]
+        indexes = [
+            scores
+            for collection, evaluation in zip(collections, evaluations)
+            for scores in _index_scores(collection, evaluation, request, progress)
+        ]
+        paths = _paths(collections[0])
+        unreadable = {path: reason for collection in collections for path, reason in collection.catalog.failed()}
+    first, *others = evaluations
+    return BenchmarkReport(
+        subject=subject.name,
+        rules=_rules(task, request),
+        evaluations=evaluations,
+        differences=[
+            difference for other in others
+            for difference in differences(
+                other.model, other.directions, first.model, first.directions, request.sampling)
+        ],
+        indexes=indexes,
+        failures={one.model: worst_failures(one, paths, request.failures) for one in evaluations}
+        if request.failures else {},
+        published=[
+            check for one in evaluations
+            for check in check_published(one.model, subject.dataset, one.directions)
+        ] if request.published else [],
+        settings=_settings(request),
+        paths=paths,
+        unreadable=sorted(unreadable.items()),
+    )
+
+
+def _collections(subject: Subject, request: Request, progress: Progress) -> list[Collection]:
+    if subject.collection is not None:
+        if request.models:
+            recorded = Collection.open(subject.collection)
+            recorded.close()
+            raise EncoderMismatchError(
+                f"{subject.collection} holds vectors of {recorded.manifest.encoder.name} alone. To measure "
+                "other models give the folder of images in its place."
+            )
+        return [Collection.open(subject.collection, device=request.device, precision=request.precision)]
+    collections: list[Collection] = []
+    try:
+        for model in request.models or (None,):
+            collections.append(_embedded(subject.folder, model, request, progress))
+    except BaseException:
+        for collection in collections:
+            collection.close()
+        raise
+    return collections
+
+
+def _embedded(folder: Path, model: str | None, request: Request, progress: Progress) -> Collection:
+    what = f"Images, {model}" if model else "Images"
+    done = total = 0
+
+    def start(count: int) -> None:
+        nonlocal total
+        total = count
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, done, total)
+
+    return open_embedded(
+        [folder], model, device=request.device, precision=request.precision,
+        batch_size=request.batch_size, watcher=Watcher(start, advance),
+    )
+
+
+def _common_ids(collections: Sequence[Collection]) -> list[str]:
+    """Images that every model has: what it could not read, no model is judged by."""
+    first, *others = ([id for id, _ in collection.catalog.indexed()] for collection in collections)
+    shared = set(first).intersection(*others)
+    return [id for id in first if id in shared]
+
+
+def _names(collections: Sequence[Collection], request: Request) -> list[str]:
+    """What the user called each model; told apart where one was named twice."""
+    names = [model or collection.manifest.encoder.name
+             for collection, model in zip(collections, request.models or (None,) * len(collections))]
+    return [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
+
+
+def _index_scores(
+    collection: Collection, evaluation: Evaluation, request: Request, progress: Progress
+) -> list[IndexScores]:
+    specs = [IndexSpec(factory) for factory in request.indexes] or [collection.manifest.index.spec]
+    done = 0
+
+    def next_index(factory: str) -> None:
+        nonlocal done
+        done += 1
+        progress(f"Indexes, {evaluation.model}", done, len(specs))
+
+    return index_scores(
+        evaluation, specs, device=request.device if request.device in ("auto", "cpu") else "auto",
+        ks=request.ks, sampling=request.sampling, on_index=next_index,
+    )
+
+
+def _paths(collection: Collection) -> dict[str, str]:
+    rows = [row for _, row in collection.catalog.indexed()]
+    return dict(collection.catalog.documents_of_rows(rows).values())
+
+
+def _rules(task: Task, request: Request) -> list[str]:
+    captioned = int((task.image_to_text.counts > 0).sum())
+    counted = (
+        f"{len(task.ids)} images compete, {captioned} of them are queries; {len(task.captions)} captions"
+    )
+    fixed = [rule.format(resamples=request.sampling.resamples, seed=request.sampling.seed) for rule in _FIXED_RULES]
+    return [counted, *task.rules, *fixed]
+
+
+def _settings(request: Request) -> dict[str, object]:
+    versions = {"crossmodal-retrieval": __version__}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return {
+        "ks": list(request.ks), "resamples": request.sampling.resamples, "seed": request.sampling.seed,
+        "device": request.device, "precision": request.precision, "threads": cap_threads(),
+        "cpus": os.cpu_count(), "versions": versions,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

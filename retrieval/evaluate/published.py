@@ -1,0 +1,134 @@
+"""Are measured numbers the published ones? Zero-shot retrieval of open_clip's models, as its authors print it.
+
+`published.csv` holds R@1, R@5 and R@10 of the source below as fractions with four digits. Both
+data sets are Karpathy's test splits with five captions an image: flickr30k has 1,000 images, coco
+5,000. The source's "image retrieval" is text to image, its "text retrieval" image to text.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from retrieval.errors import PublishedError
+from retrieval.evaluate.scores import DirectionScores
+
+SOURCE = (
+    "open_clip (github.com/mlfoundations/open_clip/blob/89fb801f1e6087880e951fc8354b8a2077b79c6d/"
+    "docs/openclip_retrieval_results.csv, 2026-06-27)"
+)
+DATASETS = ("coco", "flickr30k")
+TOLERANCE = 0.002
+_ROUNDING = 5e-5  # the source has four digits
+_QUICK_GELU = "-quickgelu"
+
+_Numbers = dict[tuple[str, str, int], float]  # (dataset, direction, k) -> R@k
+
+
+@dataclass(frozen=True)
+class PublishedCheck:
+    """One published R@k beside the measured one, both as fractions. model: as the caller names it."""
+
+    model: str
+    dataset: str
+    direction: str
+    k: int
+    published: float
+    measured: float
+    matches: bool
+    source: str
+
+    @property
+    def difference(self) -> float:
+        """Measured less published, in points of a hundred."""
+        return 100 * (self.measured - self.published)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "model": self.model, "dataset": self.dataset, "direction": self.direction, "k": self.k,
+            "published": self.published, "measured": round(self.measured, 6), "matches": self.matches,
+            "source": self.source,
+        }
+
+
+def check_published(model: str, dataset: str, scores: Sequence[DirectionScores]) -> list[PublishedCheck]:
+    """Compare every R@k of `scores` that is published for this model and data set.
+
+    model    "ViT-B-32/openai"; "ViT-B-32" for its default weights; "hf-hub:timm/ViT-B-16-SigLIP" where
+             the repository's name is that of a model, with its weights' or without
+    dataset  "flickr30k" or "coco"
+
+    They match within 0.2 points and half a unit of the last published digit. Where the source has
+    weights under both of an architecture's activations, QuickGELU's numbers count: all of these
+    weights were trained with it, and are loaded with it here whatever the architecture's name says.
+
+    Raises PublishedError if nothing is published that could be compared.
+    """
+    if dataset not in DATASETS:
+        what = f"the data set {dataset!r}" if dataset else "images of one's own"
+        raise PublishedError(
+            f"No numbers are published for {what}. Compare on {' or '.join(DATASETS)}, with --root FOLDER."
+        )
+    numbers = _numbers_of(model)
+    checks = []
+    for one in scores:
+        for k, measured in one.hit_rates.items():
+            if (dataset, one.direction, k) in numbers:
+                published = numbers[dataset, one.direction, k]
+                matches = abs(measured - published) <= TOLERANCE + _ROUNDING
+                checks.append(
+                    PublishedCheck(model, dataset, one.direction, k, published, measured, matches, SOURCE)
+                )
+    if not checks:
+        raise PublishedError("Published are R@1, R@5 and R@10; measure at one of these, such as -k 1,5,10.")
+    return checks
+
+
+@cache
+def _table() -> dict[str, _Numbers]:
+    """Published numbers by "MODEL/PRETRAINED"."""
+    table: dict[str, _Numbers] = {}
+    with resources.files("retrieval.evaluate").joinpath("published.csv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            numbers = table.setdefault(f"{row['model']}/{row['weights']}", {})
+            numbers[row["dataset"], row["direction"], int(row["k"])] = float(row["value"])
+    return table
+
+
+def _numbers_of(model: str) -> _Numbers:
+    table = _table()
+    name = _of_repository(model) if model.startswith("hf-hub:") else _with_weights(model)
+    architecture, _, weights = name.partition("/")
+    plain = architecture.removesuffix(_QUICK_GELU)
+    for known in (f"{plain}{_QUICK_GELU}/{weights}", f"{plain}/{weights}"):
+        if known in table:
+            return table[known]
+    by_lower = {one.lower(): one for one in table}
+    near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 3, 0.5)]
+    nearest = f" Nearest of the {len(table)} models with published numbers: {', '.join(near)}." if near else ""
+    raise PublishedError(f"No numbers are published for the model {model!r}.{nearest}")
+
+
+def _with_weights(model: str) -> str:
+    if "/" in model or not any(known.startswith(f"{model}/") for known in _table()):
+        return model
+    from retrieval.encoders.names import default_tag  # loads open_clip
+
+    return f"{model}/{default_tag(model)}"
+
+
+def _of_repository(model: str) -> str:
+    """MODEL/PRETRAINED whose name, or whose MODEL where it has one set of weights, is the repository's."""
+    repository = _letters(model.rpartition("/")[2].removeprefix("CLIP-"))
+    named = [known for known in _table() if _letters(known) == repository]
+    named = named or [known for known in _table() if _letters(known.partition("/")[0]) == repository]
+    return named[0] if len(named) == 1 else model
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()

@@ -1,0 +1,144 @@
+"""Scores of one direction: metrics per query, their means, and 95 % bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval import metrics
+from retrieval.bootstrap import RESAMPLES, mean_intervals, median_interval, percentile_interval, resampled_means
+from retrieval.metrics import RelevantRanks
+
+K = (1, 5, 10)
+TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
+MEDIAN_RANK, MEAN_RANK = "median_rank", "mean_rank"
+
+_AT_K: dict[str, Callable[[RelevantRanks, int], np.ndarray]] = {
+    "R": metrics.hit_rate,
+    "recall": metrics.recall,
+    "precision": metrics.precision,
+    "F1": metrics.f1,
+    "nDCG": metrics.ndcg,
+}
+_OVERALL: dict[str, Callable[[RelevantRanks], np.ndarray]] = {
+    "MRR": metrics.reciprocal_rank,
+    "mAP": metrics.average_precision,
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over queries and its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Estimate:
+        return Estimate(factor * self.value, factor * self.low, factor * self.high)
+
+    def to_json(self) -> list[float | None]:
+        """[value, low, high]; null where there is no number."""
+        numbers = (float(one) for one in (self.value, self.low, self.high))
+        return [round(one, 6) if math.isfinite(one) else None for one in numbers]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How intervals are drawn; equal sampling pairs any two results."""
+
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionScores:
+    """One direction in one language.
+
+    queries    that have a right answer; documents: what they are ranked against
+    clusters   (q,) the image of each query; queries of one image are resampled together
+    per_query  metric name -> (q,) values, nan where a query has no right answer
+    estimates  metric name -> fraction or rank; "R@5" is the papers' name for the hit rate
+    """
+
+    direction: str
+    language: str
+    queries: int
+    documents: int
+    ranks: RelevantRanks
+    clusters: np.ndarray
+    per_query: dict[str, np.ndarray]
+    estimates: dict[str, Estimate]
+
+    @property
+    def hit_rates(self) -> dict[int, float]:
+        """R@k by k, as a fraction."""
+        return {int(name[2:]): one.value for name, one in self.estimates.items() if name.startswith("R@")}
+
+    def to_json(self) -> dict[str, object]:
+        """Fractions and ranks as [value, low, high]; nothing in percent."""
+        return {
+            "direction": self.direction, "language": self.language, "queries": self.queries,
+            "documents": self.documents,
+            "metrics": {name: one.to_json() for name, one in self.estimates.items()},
+        }
+
+
+def metric_names(ks: Sequence[int]) -> list[str]:
+    """Every metric, in the order in which they are shown."""
+    at_k = [f"{name}@{k}" for name in _AT_K for k in ks]
+    return [*at_k, *_OVERALL, MEDIAN_RANK, MEAN_RANK]
+
+
+def score(
+    direction: str,
+    ranks: RelevantRanks,
+    clusters: np.ndarray,
+    documents: int,
+    *,
+    language: str = "",
+    ks: Sequence[int] = K,
+    sampling: Sampling = Sampling(),
+) -> DirectionScores:
+    """Every metric of one direction. clusters (q,): the image that each query belongs to."""
+    per_query = {f"{name}@{k}": at_k(ranks, k) for name, at_k in _AT_K.items() for k in ks}
+    per_query |= {name: overall(ranks) for name, overall in _OVERALL.items()}
+    chances = {"resamples": sampling.resamples, "seed": sampling.seed}
+    table = np.stack(list(per_query.values()), axis=1)  # (q, m)
+    intervals = mean_intervals(table, clusters=clusters, **chances)
+    means = np.nanmean(table, axis=0) if ranks.answerable.any() else np.full(len(per_query), np.nan)
+    estimates = {
+        name: Estimate(float(mean), *map(float, interval))
+        for name, mean, interval in zip(per_query, means, intervals)
+    }
+    first = metrics.first_rank(ranks)
+    known = first[ranks.answerable]
+    per_query[MEDIAN_RANK] = per_query[MEAN_RANK] = first
+    middle = float(np.median(known)) if known.size else float("nan")
+    estimates[MEDIAN_RANK] = Estimate(middle, *map(float, median_interval(first, clusters=clusters, **chances)))
+    drawn = resampled_means(first, clusters=clusters, **chances)
+    mean = float(known.mean()) if known.size else float("nan")
+    estimates[MEAN_RANK] = Estimate(mean, *map(float, percentile_interval(drawn)))
+    return DirectionScores(
+        direction, language, int(ranks.answerable.sum()), documents, ranks, clusters, per_query, estimates
+    )
+
+
+def r_sum(directions: Sequence[DirectionScores], sampling: Sampling = Sampling()) -> Estimate:
+    """The sum of R@k over k and directions, in percent: at most 600 for k 1, 5, 10 and two directions.
+
+    Both directions are drawn over the same images, so the interval knows that they vary together.
+    """
+    total, drawn = 0.0, np.zeros(sampling.resamples)
+    for one in directions:
+        hits = np.stack([values for name, values in one.per_query.items() if name.startswith("R@")], axis=1)
+        answerable = one.ranks.answerable
+        means = resampled_means(
+            hits[answerable], clusters=one.clusters[answerable], resamples=sampling.resamples, seed=sampling.seed
+        )
+        total += 100 * float(hits[answerable].mean(axis=0).sum())
+        drawn += 100 * means.sum(axis=1)
+    return Estimate(total, *map(float, percentile_interval(drawn)))
