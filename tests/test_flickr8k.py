@@ -24,10 +24,17 @@ def test_built_in_encoder_on_the_test_split(flickr8k, tmp_path):
     report = retrieval("index", tmp_path / "photos", "-o", collection, "--model", "builtin")
     assert (report["images"], report["encoded"], report["skipped"]) == (1000, 1000, [])
     result = retrieval("benchmark", collection, "--captions", flickr8k / "captions.tsv", "--split", "test")
-    assert (result["images"], result["captions"], result["missing_files"]) == (1000, 5000, 0)
+    (model,) = result["models"]
+    assert (model["images"], model["captions"], model["problems"]) == (1000, 5000, {})
+    found = {one["direction"]: one["metrics"] for one in model["results"]}
     # as in the model card, with room for how other hardware rounds
-    for direction, k, percent in (
-        ("text_to_image", "R@1", 23.8), ("text_to_image", "R@10", 66.2),
-        ("image_to_text", "R@1", 29.3), ("image_to_text", "R@10", 72.4),
+    for direction, k, fraction in (
+        ("text_to_image", "R@1", 0.238), ("text_to_image", "R@10", 0.662),
+        ("image_to_text", "R@1", 0.293), ("image_to_text", "R@10", 0.724),
     ):
-        assert result[direction][k] == pytest.approx(percent, abs=1.0), (direction, k)
+        value, low, high = found[direction][k]
+        assert value == pytest.approx(fraction, abs=0.01), (direction, k)
+        assert low < value < high and high - low < 0.08
+    (index,) = result["indexes"]  # a flat index of float16 vectors loses nothing
+    assert index["exact"] == index["codes"] == index["found"] and index["ann_recall@10"] == 1.0
+    assert index["exact"]["R@10"][0] == found["text_to_image"]["R@10"][0]

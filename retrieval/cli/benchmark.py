@@ -2,65 +2,132 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from retrieval.cli import options
 
 
+class _Cutoffs(click.ParamType):
+    """Whole numbers of at least 1, between commas."""
+
+    name = "K,K,..."
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, tuple):
+            return value
+        try:
+            ks = tuple(sorted({int(part) for part in value.split(",")}))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1,5,10.", parameter, context)
+        if ks[0] < 1:
+            self.fail(f"{ks[0]} results are no results; give numbers of at least 1.", parameter, context)
+        return ks
+
+
 @click.command("benchmark", epilog=options.examples(
     "retrieval benchmark Photos.collection --captions captions.csv",
-    "retrieval benchmark coco.collection --captions captions_val2017.json --json",
-    "retrieval benchmark flickr8k.collection --captions captions.tsv --split test",
+    "retrieval benchmark ~/Photos --captions captions.csv --model builtin --model ViT-B-32-SigLIP2-256",
+    "retrieval benchmark coco --root ~/data/coco --model ViT-B-32/openai --check-published",
+    'retrieval benchmark Photos.collection --captions c.csv --index Flat --index "IVF256,SQfp16"',
+    "retrieval benchmark xm3600 --root ~/data/xm3600 --language en --language zh",
+    "retrieval benchmark Photos.collection --captions c.csv --failures 50 --html report.html",
+    "retrieval benchmark Photos.collection --captions c.csv --export trec -o run",
 ))
-@click.argument("collection", type=options.PATH)
-@options.captions
+@click.argument("target", metavar="TARGET")
+@options.optional_captions
 @options.split
+@click.option("--root", type=options.PATH, metavar="FOLDER", envvar="RETRIEVAL_DATA",
+              help="Where the data set TARGET lies.")
+@click.option("--language", "languages", multiple=True, metavar="CODE",
+              help="Only captions in this language; repeat it for several.  [default: all]")
+@click.option("--captions-per-image", type=click.IntRange(min=1), metavar="N",
+              help="Only the first N captions of an image.  [default: all]")
+@click.option("-k", "ks", type=_Cutoffs(), default="1,5,10", show_default=True,
+              help="Numbers of results to measure at.")
+@options.models
+@click.option("--index", "indexes", multiple=True, metavar="FACTORY",
+              help="FAISS factory string to measure; repeat it for several.  [default: the collection's]")
+@click.option("--qrels", type=options.PATH, metavar="FILE",
+              help="Judgements that say alone what is right: TREC qrels, CSV, or JSON; grades count in nDCG.")
+@click.option("--extra-qrels", type=options.PATH, metavar="FILE",
+              help="Judgements of further right answers, beside each caption's own image.")
+@click.option("--failures", type=click.IntRange(min=1), metavar="N",
+              help="Show the N worst queries of each direction: what came, what should have come.")
+@click.option("--html", type=options.PATH, metavar="FILE",
+              help="Write a report, one file that needs nothing else.")
+@click.option("--export", "exports", type=click.Choice(["trec", "csv", "clip-benchmark"]), multiple=True,
+              help="Write runs and judgements, a table of queries, or the data set as webdataset shards.")
+@click.option("--output", "-o", type=options.PATH, metavar="FOLDER", help="Where --export writes.")
+@click.option("--check-published", is_flag=True,
+              help="Compare with open_clip's published table (flickr30k, coco); status 1 if a number is "
+              "more than 0.2 points off.")
+@click.option("--strict", is_flag=True,
+              help="Refuse captions without images, images without captions, and whatever else does not fit.")
+@click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True,
+              help="Bootstrap resamples behind the intervals.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+              help="Of the bootstrap.")
 @options.device
 @options.precision
+@options.batch_size
 @options.as_json
-def command(collection, captions, split, device, precision, as_json) -> None:
-    """Measure recall@k of COLLECTION with captions, text to image and image to text.
+def command(target, captions, split, root, languages, captions_per_image, ks, models, indexes, qrels,
+            extra_qrels, failures, html, exports, output, check_published, strict, resamples, seed,
+            device, precision, batch_size, as_json) -> None:
+    """Measure how well TARGET is searched with captions, text to image and image to text.
 
-    R@k is the percentage of queries with a right answer among the first k results. A caption is
-    right for its own image; an image's query counts as a hit if any of its captions is found.
-    All images of the collection compete, captioned or not. Captions name images by file name,
-    or by as much of the path as makes it unique.
+    TARGET is a collection; a folder or .tar of images, which is embedded with each --model and
+    kept in the cache; or, with --root, a data set: flickr8k, flickr30k, coco, coco-val2017,
+    xm3600, xtd10, webdataset, csv. All its images compete, captioned or not.
+
+    R@k is the share of queries with a right answer among the first k results: a caption is right
+    for its own image, an image's query is a hit if any of its captions is found. Beside it recall,
+    precision, F1 and nDCG at k, MRR, mAP, median and mean rank, with 95 % intervals. A second
+    table says where recall is lost: in the encoder, in the codes an index keeps, or by searching
+    only a part of it; and what a search costs. On a terminal shares are in percent; piped and
+    with --json they are fractions.
     """
+    from retrieval.cli import benchmark_tables as tables
     from retrieval.cli import output as out
-    from retrieval.collection import Collection
-    from retrieval.evaluate import K, evaluate
+    from retrieval.evaluate.benchmark import Request, run_benchmark
+    from retrieval.evaluate.scores import Sampling
+    from retrieval.evaluate.subject import Captioning
 
-    with Collection.open(collection, device=device, precision=precision) as opened:
-        encoder = opened.load_encoder()
-        with out.progress_bar("Captions") as (set_total, advance):
-            done_before = 0
-
-            def progress(done: int, total: int) -> None:
-                nonlocal done_before
-                set_total(total)
-                advance(done - done_before)
-                done_before = done
-
-            result = evaluate(opened, captions, split=split, encoder=encoder, progress=progress)
-    if as_json:
-        out.print_json(result.to_json())
-        return
-    columns = ("direction", *(f"R@{k}" for k in K), "median rank", "MRR", "queries")
-    out.print_rows(columns, [
-        (name, *(f"{100 * scores.hit_rates[k]:.1f}" for k in K),
-         f"{scores.median_rank:g}", f"{scores.mrr:.3f}", scores.queries)
-        for name, scores in (("text to image", result.text_to_image),
-                             ("image to text", result.image_to_text))
-    ])
-    click.echo(
-        f"{result.images} images, {result.captions} captions, {len(result.missing)} missing files, "
-        f"{result.uncaptioned} images without a caption; encoder {result.encoder}", err=True,
+    if exports and output is None:
+        raise click.UsageError("--export needs --output FOLDER.")
+    if output is not None and not exports:
+        raise click.UsageError("--output is where --export writes; say what: --export trec, csv or clip-benchmark.")
+    request = Request(
+        target, Captioning(captions, split, languages, captions_per_image), root,
+        models=tuple(dict.fromkeys(models)), indexes=tuple(dict.fromkeys(indexes)), ks=ks,
+        judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
+        published=check_published, sampling=Sampling(resamples, seed),
+        device=device, precision=precision, batch_size=batch_size,
     )
-    _name("Captioned, but not in the collection", result.missing)
-    _name("Names that fit several images equally well, left out", result.ambiguous)
+    with out.progress_bars() as progress:
+        report = run_benchmark(request, progress)
+    if as_json:
+        out.print_json(report.to_json())
+    elif sys.stdout.isatty():
+        tables.print_tables(report)
+    else:
+        tables.print_values(report)
+    tables.print_notes(report)
+    _write(report, html, exports, output)
+    if not all(check.matches for check in report.published):
+        sys.exit(1)
 
 
-def _name(what: str, names: list[str]) -> None:
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        click.echo(f"{what}: {', '.join(names[:5])}{more}", err=True)
+def _write(report, html, exports, output) -> None:
+    if html is not None:
+        from retrieval.report import write_report
+
+        write_report(html, report)
+        click.echo(f"Report, to open in a browser: {html.absolute()}", err=True)
+    if exports:
+        from retrieval.evaluate.export import export
+
+        for written in export(output, report, exports):
+            click.echo(f"Wrote {written}", err=True)

@@ -32,11 +32,11 @@ def command(output, model, device, precision) -> None:
         best = "   ".join(f"{hit.rank}. {hit.id} ({hit.score:.2f})" for hit in hits[:3])
         click.echo(f"   {query:<36} {best}")
     click.echo(f"\n3. Contact sheet, to open in a browser: {result.contact_sheet.absolute()}\n")
-    click.echo(f"4. Recall on {result.recall.captions} captions written for these photos, in percent:")
+    click.echo(f"4. Recall on {len(result.recall.task.captions)} captions written for these photos, in percent:")
     for name, scores in (("text to image", result.recall.text_to_image),
                          ("image to text", result.recall.image_to_text)):
         rates = "   ".join(f"R@{k} {100 * rate:5.1f}" for k, rate in scores.hit_rates.items())
-        click.echo(f"   {name}   {rates}   median rank {scores.median_rank:g}")
+        click.echo(f"   {name}   {rates}   median rank {scores.estimates['median_rank'].value:g}")
     if report.encoder == BUILTIN:
         click.echo("   (The built-in encoder is small and misses things. With a network, --model auto")
         click.echo("   downloads a far better one.)")

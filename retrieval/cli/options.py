@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -23,6 +24,15 @@ model = click.option(
     help="Encoder: auto, builtin, MODEL or MODEL/WEIGHTS of open_clip, hf-hub:ORG/NAME, or a model "
     "folder. See `retrieval models`.",
 )
+def _model_of_environment(context, parameter, value):
+    # Not click's envvar: with several values it would split a path at its spaces.
+    return value or tuple(filter(None, [os.environ.get("RETRIEVAL_MODEL")]))
+
+
+models = click.option(
+    "--model", "-m", "models", multiple=True, metavar="NAME", callback=_model_of_environment,
+    help="Encoder, as for `retrieval index`; repeat it to compare several.",
+)
 device = click.option(
     "--device", default="auto", show_default=True, envvar="RETRIEVAL_DEVICE",
     help="auto, cpu, cuda, cuda:1, mps.",
@@ -37,10 +47,9 @@ batch_size = click.option(
     envvar="RETRIEVAL_BATCH_SIZE", help="Images encoded and committed at once.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-captions = click.option(
-    "--captions", type=PATH, required=True, metavar="FILE",
-    help="TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON.",
-)
+_CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON; JSON lines."
+captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)
+optional_captions = click.option("--captions", type=PATH, metavar="FILE", help=_CAPTIONS_HELP)
 split = click.option("--split", metavar="NAME", help="Use only captions of this split.")
 
 

@@ -33,6 +33,10 @@ class _Notes(logging.Handler):
         click.echo(prefix + record.getMessage(), err=True)
 
 
+class Best(str):
+    """A cell to be set in bold: the best of its column."""
+
+
 def print_json(content: dict[str, Any]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))
 
@@ -53,7 +57,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
         right = all(_is_number(cell) for cell in cells)
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_shown(cell)) for cell in row))
+        table.add_row(*(Text(_shown(cell), "bold green" if isinstance(cell, Best) else "") for cell in row))
     Console().print(table)
 
 
@@ -78,8 +82,32 @@ def warn_skipped(skipped: Sequence[tuple[str, str]], *, most: int = 20) -> None:
 
 
 @contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """(what, done, total) of work in several stages, a bar each on stderr; silent off a terminal."""
+    with _bars() as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+@contextmanager
 def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
     """(set the total, advance by) of a bar on stderr; silent off a terminal."""
+    bar = _bars()
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield (
+            lambda total: bar.update(task, total=total),
+            lambda count: bar.advance(task, count),
+        )
+
+
+def _bars():
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -87,16 +115,10 @@ def progress_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[i
         def render(self, task):  # rich passes the task
             return f"{task.speed:.0f}/s" if task.speed else ""
 
-    bar = Progress(
+    return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""),
         TimeRemainingColumn(), console=Console(stderr=True), disable=not sys.stderr.isatty(),
     )
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield (
-            lambda total: bar.update(task, total=total),
-            lambda count: bar.advance(task, count),
-        )
 
 
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})

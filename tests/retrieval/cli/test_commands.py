@@ -76,32 +76,6 @@ def test_search_reads_queries_from_stdin(run, collection):
     assert [hit["query"] for hit in done.objects] == ["a cat", "a dog, running"]
 
 
-def test_benchmark_counts_and_scores(run, collection, tmp_path):
-    captions = tmp_path / "captions.csv"
-    captions.write_text("image,caption\nchelsea.png,a cat\nbeach/china.jpg,a temple\ngone.jpg,nothing\n")
-    done = run("benchmark", collection, "--captions", captions, "--json")
-    assert done.status == 0
-    (result,) = done.objects
-    assert (result["images"], result["captions"], result["missing_files"], result["uncaptioned"]) == (6, 2, 1, 4)
-    for direction, best in (("text_to_image", 6), ("image_to_text", 2)):
-        scores = result[direction]
-        assert set(scores) == {"queries", "R@1", "R@5", "R@10", "median_rank", "MRR"}
-        assert scores["queries"] == 2 and scores["R@10"] == 100.0
-        assert 1 <= scores["median_rank"] <= best and 1 / best <= scores["MRR"] <= 1
-    table = run("benchmark", collection, "--captions", captions)
-    assert table.rows[0] == ["direction", "R@1", "R@5", "R@10", "median rank", "MRR", "queries"]
-    assert table.rows[1][0] == "text to image" and table.rows[1][3] == "100.0"
-    assert "6 images, 2 captions, 1 missing files, 4 images without a caption" in table.err
-    assert "not in the collection: gone.jpg" in table.err
-
-
-def test_benchmark_split(run, collection, tmp_path):
-    captions = tmp_path / "captions.tsv"
-    captions.write_text("split\timage\tcaption\ntest\tchelsea.png\ta cat\ntrain\tcoffee.png\ta cup\n")
-    (result,) = run("benchmark", collection, "--captions", captions, "--split", "test", "--json").objects
-    assert result["captions"] == 1
-
-
 def test_info(run, collection, tiny_encoder):
     (facts,) = run("info", collection, "--json").objects
     assert facts["images"] == 6 and facts["dimensions"] == 32 and facts["index"] == "Flat"

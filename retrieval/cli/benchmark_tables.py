@@ -1,0 +1,183 @@
+"""How `retrieval benchmark` shows a report: tables for people, one long table for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterator
+
+import click
+
+from retrieval.cli import output as out
+
+if TYPE_CHECKING:
+    from retrieval.evaluate.benchmark import BenchmarkReport
+    from retrieval.evaluate.scores import Estimate
+
+_DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
+_RANKS = ("median_rank", "mean_rank")
+_NAMES_SHOWN = 5
+_FAILURES_SHOWN = 20
+
+
+def print_tables(report: BenchmarkReport) -> None:
+    """On a terminal, in percent."""
+    if len(report.evaluations) == 1 and len(report.task.languages) == 1:
+        _one_model(report)
+    else:
+        _several(report)
+        _differences(report)
+    _indexes(report)
+    _published(report)
+    _failures(report)
+
+
+def print_values(report: BenchmarkReport) -> None:
+    """One value a line, as fractions, ranks, milliseconds, bytes and seconds."""
+    columns = ("model", "index", "language", "direction", "metric", "value", "low", "high")
+    out.print_rows(columns, [[_plain(cell) for cell in row] for row in _values(report)])
+
+
+def print_notes(report: BenchmarkReport) -> None:
+    """On stderr: how it was measured, and what could not be used."""
+    for rule in report.rules:
+        click.echo(f"- {rule}", err=True)
+    for what, count, names in report.task.problems.described():
+        listed = f": {', '.join(names[:_NAMES_SHOWN])}" if names else ""
+        more = f" and {count - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        click.echo(f"{count} {what}{listed}{more}", err=True)
+    out.warn_skipped(report.unreadable)
+
+
+def _one_model(report: BenchmarkReport) -> None:
+    evaluation = report.evaluations[0]
+    rows = []
+    for metric in evaluation.directions[0].estimates:
+        shown = [_with_interval(metric, one.estimates[metric]) for one in evaluation.directions]
+        rows.append((metric.replace("_", " "), *shown))
+    (r_sum,) = evaluation.r_sums.values()
+    rows.append(("R-sum", f"{r_sum.value:.1f}  {r_sum.low:.1f}-{r_sum.high:.1f}", ""))
+    out.print_rows(("", *(_DIRECTIONS[one.direction] for one in evaluation.directions)), rows,
+                   title=f"{report.subject}, {evaluation.model}: percent and 95 % interval")
+
+
+def _several(report: BenchmarkReport) -> None:
+    best = report.best
+    several_languages = len(report.task.languages) > 1
+    metrics = [name for name in report.evaluations[0].directions[0].estimates
+               if name.startswith(("R@", "nDCG@")) or "@" not in name]
+    rows = []
+    for language in report.task.languages:
+        for direction in _DIRECTIONS:
+            for evaluation in report.evaluations:
+                one = evaluation.direction(direction, language)
+                cells = []
+                for metric in metrics:
+                    shown = _value(metric, one.estimates[metric])
+                    is_best = len(report.evaluations) > 1 and (evaluation.model, direction, language, metric) in best
+                    cells.append(out.Best(shown) if is_best else shown)
+                r_sum = f"{evaluation.r_sums[language].value:.1f}"
+                rows.append((*([language] if several_languages else []), _DIRECTIONS[direction],
+                             evaluation.model, *cells, r_sum))
+    columns = (*(["language"] if several_languages else []), "direction", "model",
+               *(metric.replace("_", " ") for metric in metrics), "R-sum")
+    out.print_rows(columns, rows, title=f"{report.subject}, percent")
+
+
+def _differences(report: BenchmarkReport) -> None:
+    rows = [
+        (one.model, _DIRECTIONS[one.direction], one.language, one.metric,
+         f"{100 * one.estimate.value:+.1f}", f"{100 * one.estimate.low:+.1f} to {100 * one.estimate.high:+.1f}",
+         "yes" if one.is_clear else "no")
+        for one in report.differences if one.metric.startswith("R@")
+    ]
+    if rows:
+        out.print_rows(
+            ("model", "direction", "language", "metric", "points", "95 % interval", "clear"), rows,
+            title=f"Difference to {report.differences[0].reference}, over the same queries",
+        )
+
+
+def _indexes(report: BenchmarkReport) -> None:
+    if not report.indexes:
+        return
+    k = max(report.indexes[0].found)
+    rows = [
+        (scores.model, one.factory, scores.setting,
+         f"{100 * scores.exact[k].value:.1f}", f"{100 * scores.codes[k].value:.1f}",
+         f"{100 * scores.found[k].value:.1f}", f"{100 * one.ann_recall:.1f}",
+         f"{one.latency.p50:.2f}", f"{one.latency.p95:.2f}", f"{one.latency.p99:.2f}",
+         f"{one.latency.queries_per_second:.0f}", f"{one.bytes_per_vector:.0f}", f"{one.build_seconds:.2f}")
+        for scores in report.indexes for one in [scores.measured]
+    ]
+    columns = ("model", "index", "setting", f"R@{k} exact", "codes", "found",
+               f"ANN recall@{report.indexes[0].measured.k}", "p50 ms", "p95", "p99", "queries/s",
+               "bytes/vector", "build s")
+    out.print_rows(columns, rows, title="Where recall is lost, text to image: exact search, through the index's "
+                   "codes, as the index finds it")
+
+
+def _published(report: BenchmarkReport) -> None:
+    if report.published:
+        out.print_rows(
+            ("model", "direction", "R@", "published", "measured", "points apart", "matches"),
+            [(one.model, _DIRECTIONS[one.direction], one.k, f"{100 * one.published:.2f}",
+              f"{100 * one.measured:.2f}", f"{one.difference:+.2f}", "yes" if one.matches else "NO")
+             for one in report.published],
+            title=f"Published by {report.published[0].source}",
+        )
+
+
+def _failures(report: BenchmarkReport) -> None:
+    for model, failures in report.failures.items():
+        for direction in _DIRECTIONS:
+            chosen = [one for one in failures if one.direction == direction]
+            if chosen:
+                out.print_rows(
+                    ("query", "rank", "came", "should have come"),
+                    [(one.text or one.id, one.rank, one.came[0].text or one.came[0].id,
+                      one.should[0].text or one.should[0].id) for one in chosen[:_FAILURES_SHOWN]],
+                    title=f"Worst {_DIRECTIONS[direction]} queries of {model} "
+                          f"({len(chosen)}; --html shows them all, with pictures)",
+                )
+
+
+def _values(report: BenchmarkReport) -> Iterator[tuple]:
+    for evaluation in report.evaluations:
+        for one in evaluation.directions:
+            for metric, estimate in one.estimates.items():
+                yield (evaluation.model, "", one.language, one.direction, metric,
+                       estimate.value, estimate.low, estimate.high)
+        for language, estimate in evaluation.r_sums.items():
+            yield (evaluation.model, "", language, "both", "R-sum", estimate.value, estimate.low, estimate.high)
+    for one in report.differences:
+        yield (f"{one.model} - {one.reference}", "", one.language, one.direction, one.metric,
+               one.estimate.value, one.estimate.low, one.estimate.high)
+    for scores in report.indexes:
+        measured, latency = scores.measured, scores.measured.latency
+        name = f"{measured.factory} {scores.setting}".strip()
+        for what, estimates in (("exact", scores.exact), ("codes", scores.codes), ("found", scores.found)):
+            for k, estimate in estimates.items():
+                yield (scores.model, name, "", "text_to_image", f"R@{k} {what}",
+                       estimate.value, estimate.low, estimate.high)
+        costs = {
+            f"ann_recall@{measured.k}": measured.ann_recall, "p50_ms": latency.p50, "p95_ms": latency.p95,
+            "p99_ms": latency.p99, "queries_per_second": latency.queries_per_second,
+            "bytes_per_vector": measured.bytes_per_vector, "build_seconds": measured.build_seconds,
+        }
+        for metric, value in costs.items():
+            yield scores.model, name, "", "text_to_image", metric, value, "", ""
+    for one in report.published:
+        yield (one.model, "", "", one.direction, f"R@{one.k} published", one.published, "", "")
+
+
+def _value(metric: str, estimate: Estimate) -> str:
+    return f"{estimate.value:g}" if metric == "median_rank" else (
+        f"{estimate.value:.1f}" if metric == "mean_rank" else f"{100 * estimate.value:.1f}")
+
+
+def _with_interval(metric: str, estimate: Estimate) -> str:
+    factor = 1 if metric in _RANKS else 100
+    return f"{_value(metric, estimate)}  {factor * estimate.low:.1f}-{factor * estimate.high:.1f}"
+
+
+def _plain(cell: object) -> str:
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
