@@ -27,34 +27,57 @@ if TYPE_CHECKING:
     from indexes.exact import exact_search
     from indexes.index import VectorIndex
     from indexes.matches import Matches
+    from indexes.measure import (
+        IndexMeasurement,
+        Latency,
+        OperatingPoint,
+        measure_index,
+        measure_latency,
+        operating_points,
+    )
     from indexes.persist import load_index, save_index
+    from indexes.recall import ann_recall_at_k
     from indexes.spec import IndexSpec
 
 _HOMES = {
+    "IndexMeasurement": "indexes.measure",
     "IndexSpec": "indexes.spec",
+    "Latency": "indexes.measure",
     "Matches": "indexes.matches",
+    "OperatingPoint": "indexes.measure",
     "VectorIndex": "indexes.index",
+    "ann_recall_at_k": "indexes.recall",
     "build_index": "indexes.build",
     "cap_threads": "indexes.device",
     "exact_search": "indexes.exact",
     "load_index": "indexes.persist",
+    "measure_index": "indexes.measure",
+    "measure_latency": "indexes.measure",
+    "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
 }
 
 __all__ = [
     "DimensionError",
     "IndexFileError",
+    "IndexMeasurement",
     "IndexSpec",
+    "Latency",
     "Matches",
+    "OperatingPoint",
     "RetrievalError",
     "SpecError",
     "VectorError",
     "VectorIndex",
     "VectorIndexError",
+    "ann_recall_at_k",
     "build_index",
     "cap_threads",
     "exact_search",
     "load_index",
+    "measure_index",
+    "measure_latency",
+    "operating_points",
     "save_index",
 ]
 

@@ -8,10 +8,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.device import GPU_MAX_K, gpu_lock
+from indexes.device import GPU_MAX_K, gpu_lock, to_device
 from indexes.errors import SpecError, VectorIndexError
 from indexes.layers import is_hnsw, is_ivf, is_on_gpu, layers, takes_ef_search, takes_nprobe
 from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.scan import scan
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries
 
@@ -52,6 +53,21 @@ class VectorIndex:
         """Where the index runs: "cpu" or "gpu"."""
         return "gpu" if self._on_gpu else "cpu"
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the index takes as FAISS writes it. It is written to nowhere, each time.
+
+        An index on a GPU is copied to the CPU first.
+        """
+        total = 0
+
+        def count(chunk: bytes) -> None:
+            nonlocal total
+            total += len(chunk)
+
+        faiss.write_index(to_device(self.faiss_index, "cpu"), faiss.PyCallbackIOWriter(count))
+        return total
+
     def search(
         self, queries: Any, k: int, *, nprobe: int | None = None, ef_search: int | None = None
     ) -> Matches:
@@ -84,9 +100,30 @@ class VectorIndex:
         params = _search_parameters(self.faiss_index, nprobe, ef_search)
         with gpu_lock if self._on_gpu else nullcontext():
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
-        np.clip(scores, -1, 1, out=scores)  # rounding and quantisers overshoot a little
-        scores[rows < 0] = -np.inf  # FAISS pads with -3.4e38
-        return ranked(scores, rows, k)
+        return _matches(scores, rows, k)
+
+    def search_exhaustively(self, queries: Any, k: int) -> Matches:
+        """Return the k highest-scoring rows for each query, visiting everything in the index.
+
+        All lists of an IVF index are visited, and all vectors of an HNSW graph; vectors that a
+        search would refine with (RFlat) are compared themselves. So what exact search finds and
+        this does not is lost by quantisation (or PCA), and what search() misses of this is lost
+        by visiting too little. As slow as that sounds; an index on a GPU is copied to the CPU.
+
+        queries  (q, d) float32, unit rows
+        k        results per query, at least 1
+
+        Returns Matches as search() does.
+        Raises DimensionError if d differs from the index, VectorError on unfit queries,
+        VectorIndexError on k < 1.
+        """
+        queries = as_queries(queries, self.dim)  # (q, d)
+        k = checked_count(k, "k")
+        wanted = min(k, self.n)
+        if wanted == 0 or len(queries) == 0:
+            return no_matches(len(queries), k)
+        scores, rows = scan(to_device(self.faiss_index, "cpu"), queries, wanted)  # (q, wanted)
+        return _matches(scores, rows, k)
 
     def _setting(self, name: str, asked: int | None, applies: Any) -> int | None:
         """Return the value to search with: what was asked for, or else the spec's."""
@@ -96,6 +133,13 @@ class VectorIndex:
         if not applies(self.faiss_index):
             raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
         return value
+
+
+def _matches(scores: np.ndarray, rows: np.ndarray, k: int) -> Matches:
+    """Return what FAISS found as Matches. scores, rows (q, <= k)"""
+    np.clip(scores, -1, 1, out=scores)  # rounding and quantisers overshoot a little
+    scores[rows < 0] = -np.inf  # FAISS pads with -3.4e38
+    return ranked(scores, rows, k)
 
 
 def _search_parameters(

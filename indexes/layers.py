@@ -35,6 +35,11 @@ def is_hnsw(layer: faiss.Index) -> bool:
     return isinstance(layer, faiss.IndexHNSW) and not isinstance(layer, faiss.IndexHNSW2Level)
 
 
+def has_graph(layer: faiss.Index) -> bool:
+    """Whether a layer is a graph over vectors that it keeps in `storage`."""
+    return isinstance(layer, (faiss.IndexHNSW, faiss.IndexNSG))
+
+
 def is_on_gpu(index: faiss.Index) -> bool:
     """Whether any layer lives on a GPU."""
     return any(isinstance(layer, _GPU) for layer in layers(index))

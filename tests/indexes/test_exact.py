@@ -63,6 +63,27 @@ def test_blocks_of_queries_and_rows_agree_with_a_full_sort(
     np.testing.assert_allclose(scores, np.take_along_axis(products, expected, 1), atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 3, 30])
+@pytest.mark.parametrize("order", ["mixed", "worst first", "best first", "all the same"])
+def test_ties_across_groups_and_blocks_go_to_the_lower_row(
+    order: str, k: int, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors on a circle with 16 directions, so that every place has ties, and exact scores."""
+    monkeypatch.setattr(exact, "_GROUPS_AT_LEAST", 4)  # groups of many columns, even here
+    steps = np.random.default_rng(3).integers(0, 16, 500)
+    if order == "all the same":
+        steps[:] = 5
+    elif order != "mixed":
+        steps = np.sort(np.minimum(steps, 16 - steps))[:: 1 if order == "best first" else -1]
+    angles = steps * (np.pi / 8)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    for block_rows in (37, 128, 500):
+        scores, rows = exact_search(circle, EAST, k, block_rows=block_rows)
+        expected = np.argsort(-circle[:, 0], kind="stable")[:k]
+        np.testing.assert_array_equal(rows, [expected])
+        np.testing.assert_array_equal(scores, [circle[expected, 0]])
+
+
 def test_scores_stay_within_minus_one_and_one(corpus: np.ndarray) -> None:
     scores, rows = exact_search(corpus, corpus, 1)
     assert scores.max() <= 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 import pytest
 
@@ -120,6 +121,10 @@ def test_properties(index: VectorIndex, case: Case) -> None:
     assert (index.n, index.dim, index.device) == (600, 32, "cpu")
     assert index.spec is case.spec
     assert repr(index) == f'VectorIndex("{case.spec.factory}", n=600, dim=32, cpu)'
+
+
+def test_nbytes_is_the_length_of_what_faiss_writes(index: VectorIndex) -> None:
+    assert index.nbytes == len(faiss.serialize_index(index.faiss_index))
 
 
 # --- order ----------------------------------------------------------------------------------

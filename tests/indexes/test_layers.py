@@ -3,7 +3,7 @@ from __future__ import annotations
 import faiss
 import pytest
 
-from indexes.layers import is_on_gpu, layers, takes_ef_search, takes_nprobe
+from indexes.layers import has_graph, is_on_gpu, layers, takes_ef_search, takes_nprobe
 
 
 def empty(factory: str) -> faiss.Index:
@@ -40,3 +40,12 @@ def test_which_search_parameters_apply(factory: str, nprobe: bool, ef_search: bo
 
 def test_an_index_starts_on_the_cpu() -> None:
     assert not is_on_gpu(faiss.IndexIDMap(empty("IVF16,Flat")))
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [("HNSW32", True), ("HNSW32_SQ8", True), ("NSG16", True), ("Flat", False), ("SQ8", False)],
+)
+def test_which_layers_are_graphs(factory: str, expected: bool) -> None:
+    index = empty(factory)
+    assert has_graph(next(layers(index))) is expected

@@ -1,0 +1,235 @@
+"""What an index loses, and what its searches cost: recall against exact search, time, bytes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from indexes.build import Progress, build_index, checked_rows
+from indexes.device import GPU_MAX_K
+from indexes.errors import SpecError, VectorIndexError
+from indexes.index import VectorIndex
+from indexes.layers import is_hnsw, is_ivf, layers
+from indexes.matches import Matches, checked_count
+from indexes.recall import ann_recall_at_k, check_columns, positions_of
+from indexes.spec import IndexSpec
+from indexes.vectors import as_queries, shape_of
+
+_POINTS_AT_MOST = 8
+_EF_SEARCHES = (16, 32, 64, 128, 256, 512)
+_QUERIES_FOR_P99 = 100
+_BATCH_SECONDS, _BATCH_ROUNDS = 0.2, 3
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long searches take.
+
+    p50, p95, p99       milliseconds of one query searched alone: half, 95%, 99% take no longer
+    queries_per_second  when all are searched as one batch
+    threads             that FAISS may use
+    queries             how many searches of one query were timed
+    """
+
+    p50: float
+    p95: float
+    p99: float
+    queries_per_second: float
+    threads: int
+    queries: int
+
+
+def measure_latency(
+    index: VectorIndex,
+    queries: Any,
+    k: int,
+    *,
+    nprobe: int | None = None,
+    ef_search: int | None = None,
+    most: int = 1000,
+    warm_up: int = 10,
+) -> Latency:
+    """Return how long the index takes for one query, and how many a second it does in a batch.
+
+    queries  (q, d) float32, unit rows; at most the first `most` are searched one by one, going
+             round again where there are fewer than 100
+    warm_up  searches before those that are timed
+    The batch is searched until 0.2 s have passed or three times; its median counts.
+
+    Raises VectorIndexError without queries, and what VectorIndex.search() raises.
+    """
+    return _timed(index, queries, k, OperatingPoint(nprobe, ef_search), most, warm_up)[0]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Search parameters to measure at; None leaves the spec's value."""
+
+    nprobe: int | None = None
+    ef_search: int | None = None
+
+
+def operating_points(index: VectorIndex) -> list[OperatingPoint]:
+    """Return the settings worth trying for a curve of recall against latency, cheapest first.
+
+    IVF: nprobe 1, 2, 4, ... up to all lists, thinned out to 8; HNSW: efSearch 16, 32, ... 512;
+    the spec's own value among them. Any other index has one point, which sets nothing.
+    """
+    spec = index.spec
+    for layer in layers(index.faiss_index):
+        if is_ivf(layer):
+            most = min(layer.nlist, GPU_MAX_K) if index.device == "gpu" else layer.nlist
+            doublings = [2**i for i in range(most.bit_length()) if 2**i < most]
+            own = None if spec.nprobe is None else min(spec.nprobe, most)
+            return [OperatingPoint(nprobe=n) for n in _thinned([*doublings, most], own)]
+        if is_hnsw(layer):
+            values = _thinned(_EF_SEARCHES, spec.ef_search)
+            return [OperatingPoint(ef_search=ef) for ef in values]
+    return [OperatingPoint()]
+
+
+@dataclass(frozen=True, eq=False)
+class IndexMeasurement:
+    """What one index finds, loses and costs at one operating point; recall is at k.
+
+    rows                  (q, k) int64 that search() found
+    ann_recall            mean of ann_recall_per_query (q,): see ann_recall_at_k
+    exhaustive_rows       (q, k) int64 that search_exhaustively() found: what these miss of exact
+                          search the codes have lost, what `rows` misses of these, the search
+    bytes_per_vector      of the whole index as FAISS writes it, lists and graph included
+    build_seconds         NaN if the index came built and nobody said
+    """
+
+    factory: str
+    nprobe: int | None
+    ef_search: int | None
+    k: int
+    rows: np.ndarray
+    ann_recall: float
+    ann_recall_per_query: np.ndarray
+    exhaustive_rows: np.ndarray
+    latency: Latency
+    bytes_per_vector: float
+    build_seconds: float
+    n: int
+    dim: int
+    device: str
+
+
+def measure_index(
+    vectors: Any,
+    spec: IndexSpec,
+    queries: Any,
+    exact: Matches,
+    k: int,
+    *,
+    rows: Any = None,
+    points: Sequence[OperatingPoint] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    index: VectorIndex | None = None,
+    build_seconds: float | None = None,
+) -> list[IndexMeasurement]:
+    """Build an index and measure it at each operating point.
+
+    vectors, spec, rows, device, progress  as build_index takes them
+    queries        (q, d) float32, unit rows, q >= 1
+    exact          exact_search's Matches for them over `vectors`, at least k columns; with
+                   rows=, its positions replaced by row numbers
+    points         None measures at operating_points(index)
+    index          built from the same vectors, spec and rows: measured instead of building one
+    build_seconds  what building `index` took
+
+    Raises what build_index and VectorIndex.search() raise; VectorIndexError if there are no
+    vectors or queries, `exact` is too narrow, or numbers rows otherwise; SpecError if `index` is
+    of another spec, size or dimension.
+    """
+    n, dim = shape_of(vectors)
+    queries = as_queries(queries, dim)
+    if n == 0 or len(queries) == 0:
+        raise VectorIndexError(f"There is nothing to measure: {n} vectors, {len(queries)} queries.")
+    check_columns(exact.rows, "exact", len(queries), k)
+    numbers = checked_rows(rows, n)
+    exact = Matches(exact.scores, positions_of(exact.rows, numbers, n))
+    if index is None:
+        start = time.perf_counter()
+        index = build_index(vectors, spec, rows=rows, device=device, progress=progress)
+        build_seconds = time.perf_counter() - start
+    elif index.spec != spec or (index.n, index.dim) != (n, dim):
+        raise SpecError(f"{index!r} was not built from these {n} vectors and {spec}.")
+    exhaustive_rows = index.search_exhaustively(queries, k).rows
+    bytes_per_vector = index.nbytes / n
+    measurements = []
+    for point in operating_points(index) if points is None else points:
+        latency, found = _timed(index, queries, k, point)
+        positions = positions_of(found.rows, numbers, n)
+        recall = ann_recall_at_k(positions, exact, k, vectors=vectors, queries=queries)
+        measurements.append(
+            IndexMeasurement(
+                factory=spec.factory,
+                nprobe=point.nprobe,
+                ef_search=point.ef_search,
+                k=k,
+                rows=found.rows,
+                ann_recall=float(recall.mean()),
+                ann_recall_per_query=recall,
+                exhaustive_rows=exhaustive_rows,
+                latency=latency,
+                bytes_per_vector=bytes_per_vector,
+                build_seconds=math.nan if build_seconds is None else build_seconds,
+                n=n,
+                dim=dim,
+                device=index.device,
+            )
+        )
+    return measurements
+
+
+def _timed(
+    index: VectorIndex,
+    queries: Any,
+    k: int,
+    point: OperatingPoint,
+    most: int = 1000,
+    warm_up: int = 10,
+) -> tuple[Latency, Matches]:
+    """Return the timings, and what the batch of all queries found."""
+    most = checked_count(most, "most")
+    queries = as_queries(queries, index.dim)
+    if len(queries) == 0:
+        raise VectorIndexError("There are no queries to time a search with.")
+
+    def search(some: np.ndarray) -> tuple[float, Matches]:
+        start = time.perf_counter()
+        matches = index.search(some, k, nprobe=point.nprobe, ef_search=point.ef_search)
+        return time.perf_counter() - start, matches
+
+    def search_one(i: int) -> float:
+        at = i % len(queries)
+        return search(queries[at : at + 1])[0]
+
+    for i in range(warm_up):
+        search_one(i)
+    count = min(most, max(len(queries), _QUERIES_FOR_P99))
+    single = [search_one(i) for i in range(count)]
+    batches: list[float] = []
+    while sum(batches) < _BATCH_SECONDS and len(batches) < _BATCH_ROUNDS:
+        seconds, matches = search(queries)
+        batches.append(seconds)
+    p50, p95, p99 = (float(p) for p in np.percentile(single, [50, 95, 99]) * 1000)
+    rate = len(queries) / float(np.median(batches))
+    return Latency(p50, p95, p99, rate, faiss.omp_get_max_threads(), count), matches
+
+
+def _thinned(values: Sequence[int], own: int | None) -> list[int]:
+    """Return at most 8 of the ascending values, the first and last and `own` among them."""
+    others = [value for value in values if value != own]
+    room = _POINTS_AT_MOST - (own is not None)
+    chosen = np.linspace(0, len(others) - 1, min(room, len(others))).round().astype(int)
+    return sorted({others[i] for i in chosen} | ({own} if own is not None else set()))
