@@ -1,5 +1,5 @@
-import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +11,6 @@ from retrieval.errors import CaptionsError
 FLICKR8K = Path(__file__).parents[4] / "shared" / "data" / "flickr8k" / "captions.tsv"
 
 HEN, OWL = Caption("hen.jpg", "a hen on a fence"), Caption("owl.jpg", "an owl asleep")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content, name="captions.txt"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def write_json(write):
-    return lambda content: write(json.dumps(content), "captions.json")
-
-
-@pytest.fixture
-def refusal(write):
-    """The message with which a file of this content is refused."""
-
-    def refusal(content, **options):
-        with pytest.raises(CaptionsError) as caught:
-            read_captions(write(content), **options)
-        return str(caught.value)
-
-    return refusal
 
 
 class TestTables:
@@ -66,7 +39,7 @@ class TestTables:
 
     def test_of_several_candidates_the_preferred_column_is_taken(self, write):
         content = "title,image_id,image_path,caption\nBirds,7,hen.jpg,a hen on a fence\n"
-        assert read_captions(write(content)).captions == [HEN]
+        assert read_captions(write(content)).captions == [replace(HEN, image_key="7")]
 
     def test_quotes_between_commas_are_csv(self, write):
         content = 'image,caption\nhen.jpg,"a hen, a fence and ""Keep out"""\nowl.jpg, "one\nowl"\n'
@@ -115,92 +88,114 @@ class TestTables:
         # "file" resembles "title", but it is an image column already
         message = refusal("file\tlabel\na.jpg\tx\n")
         assert "has no caption column; its header reads 'file', 'label'." in message
-        assert "Name one of them caption or text or comment or title." in message
+        assert "Name one of them caption or text or comment or title or raw." in message
 
     def test_no_header(self, refusal):
         assert "header reads 'a.jpg', 'a hen, a fence'" in refusal("a.jpg\ta hen, a fence\n")
 
     def test_too_many_fields(self, refusal):
-        message = refusal("image,caption\na.jpg,x\nb.jpg,a hen, a fence\n")
-        assert "line 3 has 3 fields, the header 2. A caption may hold no comma unless it is quoted." in message
+        message = refusal("caption,image\nx,a.jpg\na hen, a fence,b.jpg\na cat, a mat,c.jpg\n")
+        assert "line 3 has 3 fields, the header 2; so it is with 1 more of its 3 lines. " in message
+        assert "A caption may hold no comma unless it is quoted." in message
 
     def test_too_few_fields(self, refusal):
-        message = refusal("image| number| caption\na.jpg| 0| x\nb.jpg| 4 a hen\n")
-        assert "line 3 has 2 fields, the header 3. A caption may hold no pipe." in message
+        message = refusal("image| number| caption\na.jpg| 0| x\nb.jpg| 4 a hen\nc.jpg\n")
+        assert "line 3 has 2 fields, the header 3; so it is with 1 more of its 3 lines. " in message
+        assert "A caption may hold no pipe." in message
 
     def test_a_quote_never_closed(self, refusal):
         assert "line 3: unexpected end of data" in refusal('image,caption\na.jpg,x\nb.jpg,"a hen\n')
 
-    def test_a_line_without_an_image(self, refusal):
-        assert "line 3 names no image" in refusal("image,caption\na.jpg,x\n,a hen\n")
+    def test_lines_without_an_image(self, refusal):
+        message = refusal("image,caption\na.jpg,x\n,a hen\n,an owl\n")
+        assert "line 3 names no image; so it is with 1 more of its 3 lines. Mend or remove that line." in message
+
+    def test_languages_and_ids(self, write):
+        content = (
+            "image,caption,Locale,caption_id\n"
+            "hen.jpg,a hen,en,c1\nhen.jpg,eine Henne,de,c2\nowl.jpg,un hibou,fr,c3\n"
+        )
+        found = read_captions(write(content), languages=("fr", "en"))
+        assert found.captions == [
+            Caption("hen.jpg", "a hen", id="c1", language="en"),
+            Caption("owl.jpg", "un hibou", id="c3", language="fr"),
+        ]
+
+    def test_an_unknown_language_lists_those_present(self, refusal):
+        content = "image,caption,lang\na.jpg,x,en\nb.jpg,y,de\n"
+        assert "has no captions in 'fr': choose from 'de', 'en'." in refusal(content, languages=("en", "fr"))
+        assert "no captions in 'fr': it names no languages" in refusal("image,caption\na.jpg,x\n", languages=("fr",))
 
 
-class TestTokens:
-    def test_reads_names_and_captions(self, write):
-        found = read_captions(write("hen.jpg#0\ta hen on a fence\nhen.jpg#1\t \n\nowl.jpg#0\tan owl asleep\n"))
-        assert (found.captions, found.layout, found.empty) == ([HEN, OWL], "flickr8k-tokens", 1)
+class TestFirstPerImage:
+    def test_counts_each_image_and_language(self, write):
+        rows = ["hen.jpg,one,en", "owl.jpg,two,en", "hen.jpg,drei,de", "hen.jpg,four,en", "hen.jpg,five,en"]
+        found = read_captions(write("\n".join(["image,caption,language", *rows])))
+        kept = {most: [caption.text for caption in found.first_per_image(most).captions] for most in (1, 2, 3)}
+        assert kept[1] == ["one", "two", "drei"]
+        assert kept[2] == ["one", "two", "drei", "four"]
+        assert kept[3] == ["one", "two", "drei", "four", "five"]
 
-    def test_names_may_hold_the_mark(self, write):
-        assert read_captions(write("hen#2.jpg#10\tx\n")).captions == [Caption("hen#2.jpg", "x")]
-
-    def test_a_malformed_line(self, refusal):
-        assert "line 2 is not name.jpg#0, a tab and a caption" in refusal("hen.jpg#0\ta hen\nowl.jpg an owl\n")
-
-    def test_has_no_splits(self, refusal):
-        assert "the file names no splits" in refusal("hen.jpg#0\ta hen\n", split="test")
-
-
-class TestCoco:
-    IMAGES = [{"id": 7, "file_name": "hen.jpg"}, {"id": 9, "file_name": "owl.jpg"}]
-
-    def test_joins_captions_to_images(self, write_json):
-        captions = [(9, "an owl asleep"), (7, " a hen on a fence\n"), (7, "")]
-        annotations = [{"image_id": image, "caption": text, "id": 1} for image, text in captions]
-        found = read_captions(write_json({"info": {}, "images": self.IMAGES, "annotations": annotations}))
-        assert (found.captions, found.layout, found.empty) == ([OWL, HEN], "coco", 1)
-
-    @pytest.mark.parametrize(
-        ("annotation", "message"),
-        [
-            ({"image_id": 8, "caption": "x"}, "captions image 8, which is not listed"),
-            ({"image_id": 7, "bbox": []}, "has no usable 'caption'"),
-            ("x", "has no usable 'image_id'"),
-        ],
-    )
-    def test_malformed_entries(self, refusal, annotation, message):
-        content = json.dumps({"images": self.IMAGES, "annotations": [annotation]})
-        assert f"annotations[0] {message}" in refusal(content)
-
-    def test_an_image_without_a_name(self, refusal):
-        assert "images[0] has no usable 'file_name'" in refusal(json.dumps({"images": [{"id": 7}], "annotations": []}))
-
-    def test_has_no_splits(self, refusal):
-        annotations = [{"image_id": 7, "caption": "x"}]
-        content = json.dumps({"images": self.IMAGES, "annotations": annotations})
-        assert "the file names no splits" in refusal(content, split="test")
+    def test_none(self, write):
+        with pytest.raises(CaptionsError, match="^0 captions of each image are none. Keep at least 1.$"):
+            read_captions(write("image,caption\na.jpg,x\n")).first_per_image(0)
 
 
-class TestKarpathy:
-    IMAGES = [
-        {"filename": "hen.jpg", "split": "train", "sentences": [{"raw": "a hen on a fence"}, {"raw": " "}]},
-        {"filename": "owl.jpg", "filepath": "val2014", "split": "restval", "sentences": [{"raw": "an owl asleep"}]},
-    ]
+class TestDamagedLines:
+    """The well-known results.csv of Flickr30k has one line with a pipe too few."""
 
-    def test_reads_every_split(self, write_json):
-        found = read_captions(write_json({"dataset": "x", "images": self.IMAGES}))
-        assert found.captions == [HEN, Caption("val2014/owl.jpg", "an owl asleep")]
-        assert (found.layout, found.empty) == ("karpathy", 1)
+    @staticmethod
+    def results(lines, damaged):
+        rows = [f"{n}.jpg| 0| caption {n}" if n not in damaged else f"{n}.jpg| 4 caption {n}" for n in range(lines)]
+        return "\n".join(["image_name| comment_number| comment", *rows])
 
-    def test_train_leaves_out_restval(self, write_json):
-        assert read_captions(write_json({"images": self.IMAGES}), split="train").captions == [HEN]
+    @pytest.mark.parametrize(("lines", "damaged"), [(2, [1]), (200, [7, 150]), (300, [7, 8, 150])])
+    def test_few_are_passed_over_and_named(self, write, lines, damaged):
+        found = read_captions(write(self.results(lines, damaged)))
+        assert found.malformed == [f"line {n + 2} has 2 fields, the header 3" for n in damaged]
+        kept = [n for n in range(lines) if n not in damaged]
+        assert found.captions == [Caption(f"{n}.jpg", f"caption {n}") for n in kept]
 
-    def test_an_unknown_split_lists_those_present(self, refusal):
-        assert "choose from 'restval', 'train'" in refusal(json.dumps({"images": self.IMAGES}), split="test")
+    @pytest.mark.parametrize(("lines", "damaged"), [(3, [1, 2]), (199, [7, 150])])
+    def test_many_mean_that_the_table_is_misread(self, refusal, lines, damaged):
+        assert f"line {damaged[0] + 2} has 2 fields, the header 3; so it is" in refusal(self.results(lines, damaged))
 
-    def test_malformed_entries(self, refusal):
-        tokens = {"filename": "owl.jpg", "sentences": [{"tokens": ["an", "owl"]}]}
-        assert "images[1].sentences[0] has no usable 'raw'" in refusal(json.dumps({"images": [self.IMAGES[0], tokens]}))
-        assert "images[1] has no usable 'filename'" in refusal(json.dumps({"images": [self.IMAGES[0], 3]}))
+    def test_nothing_else(self, refusal):
+        message = refusal("image,number,caption\na.jpg,x\n")
+        assert "holds no captions (0 blank; line 2 has 2 fields, the header 3)" in message
+
+    def test_none(self, write):
+        assert read_captions(write("image,caption\na.jpg,x\n")).malformed == []
+
+
+class TestBareCommas:
+    """Flickr30k annotations for CLIP benchmarks do not quote captions with commas."""
+
+    def test_the_rest_of_the_line_is_the_caption(self, write):
+        content = 'image,caption\na.jpg,A hen ,an owl, and a cat .\nb.jpg,A sign reads "no, thanks"\nc.jpg,x\n'
+        found = read_captions(write(content))
+        assert [(caption.image, caption.text) for caption in found.captions] == [
+            ("a.jpg", "A hen ,an owl, and a cat ."),
+            ("b.jpg", 'A sign reads "no, thanks"'),
+            ("c.jpg", "x"),
+        ]
+        assert found.malformed == []
+
+    def test_marks_that_csv_would_choke_on_are_text(self, write):
+        lines = ["a.jpg,one, two", 'b.jpg,signs: "x", "y" and z', 'c.jpg,"The hen" is in', 'd.jpg,"a, ""b"""']
+        content = "\n".join(["image,caption", *lines])
+        assert [caption.text for caption in read_captions(write(content)).captions] == [
+            "one, two", 'signs: "x", "y" and z', '"The hen" is in', 'a, "b"',
+        ]
+
+    def test_a_line_without_a_comma_is_malformed(self, write):
+        found = read_captions(write("image,caption\na.jpg,one, two\nb.jpg\n"))
+        assert found.malformed == ["line 3 has 1 field, the header 2"]
+
+    def test_only_after_two_columns_with_the_image_first(self, write):
+        found = read_captions(write("image,caption,split\na.jpg,one, two,test\nb.jpg,x,test\n"))
+        assert found.captions == [Caption("b.jpg", "x")]
+        assert found.malformed == ["line 2 has 4 fields, the header 3"]
 
 
 class TestUnusableFiles:
@@ -260,6 +255,7 @@ class TestMatchCaptions:
         ]
         ids = ["2019/hen.jpg", "a/twin.jpg", "b/twin.jpg", "owl.jpg"]
         matched = match_captions(captions, ids)
+        assert matched.captions == [captions[0], captions[2], captions[4]]
         assert matched.texts == ["an owl", "a hen", "an owl again"]
         assert matched.documents.dtype == np.int64
         assert matched.documents.tolist() == [3, 0, 3]
