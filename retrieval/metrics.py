@@ -49,6 +49,13 @@ class Relevance:
         """The query of each entry, (m,)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
+    def of(self, queries: np.ndarray) -> Relevance:
+        """Of these queries alone, (p,) integers, numbered anew in this order."""
+        counts = self.counts[queries]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        entries = np.arange(starts[-1]) + np.repeat(self.starts[queries] - starts[:-1], counts)
+        return Relevance(starts, self.rows[entries], self.grades[entries])
+
     @classmethod
     def from_pairs(
         cls, queries: ArrayLike, rows: ArrayLike, grades: ArrayLike | None = None, *, n_queries: int

@@ -124,20 +124,14 @@ def score_directions(
     sampling: Sampling = Sampling(),
 ) -> list[DirectionScores]:
     """Score vectors that exist already. texts (c, d), images (n, d), float32 unit rows."""
-    asked = task.image_to_text.counts > 0  # (n,) images that are queries
+    asked = np.flatnonzero(task.image_to_text.counts)  # images that are queries
     text_ranks = relevant_ranks(texts, images, task.text_to_image)
-    image_ranks = relevant_ranks(images[asked], texts, _only(task.image_to_text, asked))
+    image_ranks = relevant_ranks(images[asked], texts, task.image_to_text.of(asked))
     settings = {"language": language, "ks": ks, "sampling": sampling}
     return [
         score(TEXT_TO_IMAGE, text_ranks, task.images, len(images), **settings),
-        score(IMAGE_TO_TEXT, image_ranks, np.flatnonzero(asked), len(texts), **settings),
+        score(IMAGE_TO_TEXT, image_ranks, asked, len(texts), **settings),
     ]
-
-
-def _only(relevance, queries: np.ndarray):
-    """Relevance of these queries (bool); the others have no entries."""
-    starts = np.concatenate([[0], np.cumsum(relevance.counts[queries])])
-    return type(relevance)(starts, relevance.rows, relevance.grades)
 
 
 def _embed(

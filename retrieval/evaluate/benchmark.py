@@ -18,7 +18,7 @@ from retrieval.errors import EncoderMismatchError
 from retrieval.evaluate import Evaluation, evaluate_task
 from retrieval.evaluate.compare import Difference, best_models, differences
 from retrieval.evaluate.failures import Failure, worst_failures
-from retrieval.evaluate.index_losses import IndexScores, index_scores
+from retrieval.evaluate.index_losses import MOST_QUERIES, IndexScores, index_scores
 from retrieval.evaluate.published import PublishedCheck, check_published
 from retrieval.evaluate.scores import K, Sampling
 from retrieval.evaluate.subject import Captioning, Subject, find_subject
@@ -28,8 +28,8 @@ from retrieval.maintain import Watcher
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 _LIBRARIES = ("torch", "open_clip_torch", "faiss-gpu", "faiss-cpu", "numpy")
 _FIXED_RULES = (
-    "ranks are exact, among equal scores the earlier document comes first",
-    "intervals hold 95 %, by a bootstrap over images ({resamples} resamples, seed {seed})",
+    "Ranks are exact; among equal scores the earlier document comes first.",
+    "Intervals hold 95 %, by a bootstrap over images ({resamples:,} resamples, seed {seed}).",
 )
 
 
@@ -237,10 +237,13 @@ def _paths(collection: Collection) -> dict[str, str]:
 def _rules(task: Task, request: Request) -> list[str]:
     captioned = int((task.image_to_text.counts > 0).sum())
     counted = (
-        f"{len(task.ids)} images compete, {captioned} of them are queries; {len(task.captions)} captions"
+        f"{len(task.ids):,} images compete, {captioned:,} of them are queries; {len(task.captions):,} captions."
     )
     fixed = [rule.format(resamples=request.sampling.resamples, seed=request.sampling.seed) for rule in _FIXED_RULES]
-    return [counted, *task.rules, *fixed]
+    sampled = []
+    if len(task.captions) > MOST_QUERIES:
+        sampled = [f"Indexes are measured with {MOST_QUERIES:,} of the captions, drawn at random (seed {request.sampling.seed})."]
+    return [counted, *task.rules, *fixed, *sampled]
 
 
 def _settings(request: Request) -> dict[str, object]:

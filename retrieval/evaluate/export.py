@@ -149,9 +149,10 @@ def export_webdataset(folder: Path, images: Mapping[str, str | Path], task: Task
     images  image id -> its file
 
     A sample is an image and its captions, one a line; line breaks within a caption become spaces.
-    JPEG, PNG and WebP files are copied byte by byte, of other formats the upright picture is
-    written as PNG. The layout has no distractors, judgements or languages: images without captions
-    are left out, and a caption is right for its own image alone.
+    JPEG, PNG and WebP files are copied byte by byte (their EXIF orientation, which CLIP_benchmark
+    ignores, with them), of other formats the upright picture is written as PNG. The layout has no
+    distractors, judgements or languages: images without captions are left out, and a caption is
+    right for its own image alone.
 
     Raises ExportError if the folder is not empty or cannot be written, or an image cannot be read.
     """

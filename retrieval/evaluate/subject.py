@@ -95,7 +95,7 @@ def _of_path(path: Path, captioning: Captioning) -> Subject:
     if captioning.per_image is not None:
         before = len(captions.captions)
         captions = captions.first_per_image(captioning.per_image)
-        rules.append(f"the first {captioning.per_image} captions of an image: {len(captions.captions)} of {before}")
+        rules.append(f"The first {captioning.per_image} captions of an image: {len(captions.captions):,} of {before:,}.")
     if path.is_dir() and (path / manifest.FILE_NAME).exists():
         return Subject(path.name, captions, tuple(rules), collection=path)
     folder = path if path.is_dir() else _staged(images_in(path), path.stem, path)

@@ -113,12 +113,12 @@ def make_task(
         unmatched += judged.unmatched
         if replaces:
             queries, rows, grades = judged.captions, judged.images, judged.grades
-            rules.append(f"right answers are those of {file.name} alone")
+            rules.append(f"Right answers are those of {file.name} alone.")
         else:
             queries = np.concatenate([queries, judged.captions])
             rows = np.concatenate([rows, judged.images])
             grades = np.concatenate([grades, judged.grades])
-            rules.append(f"right answers are a caption's own image and those of {file.name}")
+            rules.append(f"Right answers are a caption's own image and those of {file.name}.")
     problems = Problems(
         matched.missing, matched.ambiguous, matched.uncaptioned, read.empty, list(read.malformed),
         list(dict.fromkeys(unmatched)),
