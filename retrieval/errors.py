@@ -8,11 +8,16 @@
     │   ├── WeightsError        a known model whose weights are not to be had
     │   └── EncoderMismatchError  a collection made by another encoder
     ├── CorpusError             folders and files to index
+    │   ├── ClassesError        a folder-per-class data set that cannot be used
+    │   └── DatasetError        a benchmark data set that is not there, or laid out otherwise
     ├── CaptionsError           a captions file that cannot be used
     ├── CollectionError
     │   ├── CollectionNotFoundError
     │   └── SchemaError         a collection written by a newer version
     ├── QueryError              a query that cannot be asked
+    ├── EvaluationError
+    │   ├── PublishedError      no published numbers for a model or data set
+    │   └── ExportError         results that cannot be written
     └── TrainingError           training that cannot start or go on
 
 The command line turns any of them into one sentence on stderr and exit status 1.
@@ -48,6 +53,14 @@ class CorpusError(RetrievalError):
     """A folder or file to index that is missing, unreadable, or holds no images."""
 
 
+class DatasetError(CorpusError):
+    """A benchmark data set of unknown name, not to be found, or laid out otherwise."""
+
+
+class ClassesError(CorpusError):
+    """A data set with too few class folders, or a file of class names or templates to mend."""
+
+
 class CaptionsError(RetrievalError):
     """A captions file of unknown layout, without the needed columns, or matching no image."""
 
@@ -66,6 +79,18 @@ class SchemaError(CollectionError):
 
 class QueryError(RetrievalError):
     """A query that cannot be asked: empty, or with a k out of range."""
+
+
+class EvaluationError(RetrievalError):
+    """Measured results that cannot be used as asked."""
+
+
+class PublishedError(EvaluationError):
+    """No published numbers for a model or data set; the message names what there is."""
+
+
+class ExportError(EvaluationError):
+    """A folder that results cannot be written to, or an image that cannot be written with them."""
 
 
 class TrainingError(RetrievalError):

@@ -20,26 +20,39 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
-    "indexes.spec  indexes.exact  indexes.device",
+    "indexes.spec  indexes.exact  indexes.device  indexes.scan  indexes.recall",
     "indexes.index",
     "indexes.build  indexes.persist",
+    "indexes.measure",
     "indexes",
 ]
 RETRIEVAL = [
-    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics",
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap",
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
     "retrieval.collection",
-    "retrieval.maintain  retrieval.evaluate  retrieval.train",
+    "retrieval.maintain  retrieval.train",
+    "retrieval.embedded",
+    "retrieval.classify  retrieval.evaluate",
+    "retrieval.report",
     "retrieval.demo",
     "retrieval.cli",
     "retrieval.__main__",
 ]
 # Packages with an order of their own inside.
 INSIDE = [
-    ["retrieval.corpus", "retrieval.corpus.names  retrieval.corpus.folder", "retrieval.corpus.captions"],
+    [
+        "retrieval.corpus",
+        "retrieval.corpus.names  retrieval.corpus.folder  retrieval.corpus.records",
+        "retrieval.corpus.sources  retrieval.corpus.layouts",
+        "retrieval.corpus.captions  retrieval.corpus.qrels  retrieval.corpus.staging",
+        "retrieval.corpus.datasets.files",
+        "retrieval.corpus.datasets.flickr  retrieval.corpus.datasets.coco  retrieval.corpus.datasets.multilingual"
+        "  retrieval.corpus.datasets.shards  retrieval.corpus.datasets.table",
+        "retrieval.corpus.datasets",
+    ],
     [
         "retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.towers",
@@ -49,14 +62,35 @@ INSIDE = [
         "retrieval.encoders.listing",
     ],
     [
+        "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
+        "retrieval.evaluate.compare  retrieval.evaluate.published  retrieval.evaluate",
+        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
+        "retrieval.evaluate.benchmark",
+    ],
+    [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
         "retrieval.train.loop  retrieval.train.outputs",
         "retrieval.train.projections",
     ],
     [
+        "retrieval.report.markup  retrieval.report.numbers  retrieval.report.pareto  retrieval.report.axes",
+        "retrieval.report.labels  retrieval.report.tables  retrieval.report.pictures",
+        "retrieval.report.scatter",
+        "retrieval.report.bars",
+        "retrieval.report.results  retrieval.report.losses  retrieval.report.failures",
+        "retrieval.report.page",
+        "retrieval.report",
+    ],
+    [
+        "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
+        "  retrieval.classify.scores",
+        "retrieval.classify",
+    ],
+    [
         "retrieval.cli.options  retrieval.cli.output",
+        "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
-        "  retrieval.cli.models  retrieval.cli.train",
+        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify",
         "retrieval.cli.demo",
         "retrieval.cli",
     ],
@@ -156,6 +190,8 @@ NEVER = [
     (["retrieval.collection", "retrieval.query", "retrieval.maintain"], {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
+    (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
+    (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
 
@@ -230,6 +266,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.collection", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.maintain", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.evaluate", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),
     ],
 )
