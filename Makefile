@@ -4,13 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test install clean
+.PHONY: demo test bench bench-quick install clean
 
 demo: $(VENV)/.demo
 	$(BIN)/retrieval demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# Peers that are not installed are named and left out.
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks report
+
+bench-quick: $(VENV)/.demo
+	$(BIN)/python -m benchmarks run --quick
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

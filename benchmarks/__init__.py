@@ -1,1 +1,1 @@
-"""Speed and memory measurements; not part of the installed packages."""
+"""Speed and memory, with peers side by side: python -m benchmarks --help."""

@@ -1,0 +1,165 @@
+"""A text query, from the words to the ranked files.
+
+Cold is a fresh process with its files in the page cache; its floor is a process that imports torch
+and open_clip and stops. Warm is Collection.search, one query at a time; the peer embeds with
+open_clip in float32 and multiplies with the matrix of vectors in numpy.
+
+    python -m benchmarks.suites.queries photos.collection "a dog in the snow"
+
+prints where the seconds of a cold search of that collection go.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import timing, worker
+from benchmarks.case import Case, Contender, Measure, Metrics
+from benchmarks.kept import remove
+from benchmarks.models import BUILTIN, CAPTIONS, plain_open_clip
+from benchmarks.photos import photos
+
+SHOWN = ("p95_ms",)
+QUERY = "a dog in the snow"
+FLOOR = "import torch and open_clip"
+
+STAGES = """
+import json, sys, time
+marks = [("start", time.perf_counter())]
+def mark(name): marks.append((name, time.perf_counter()))
+import torch; mark("import_torch")
+import open_clip; mark("import_open_clip")
+from retrieval.collection import Collection
+from retrieval.query import embed, parse
+mark("import_the_rest")
+collection = Collection.open(sys.argv[1]); mark("open_collection")
+encoder = collection.load_encoder(); mark("load_encoder")
+vectors = embed([parse(sys.argv[2])], encoder); mark("encode_query")
+index = collection.index(); mark("load_index")
+hits = collection.search_vectors([sys.argv[2]], vectors, collection.checked_k(None)); mark("search")
+taken = {name + "_seconds": after - before for (_, before), (name, after) in zip(marks, marks[1:])}
+print(json.dumps(taken | {"seconds": marks[-1][1] - marks[0][1]}))
+"""
+
+
+def cases(quick: bool) -> list[Case]:
+    settings = {"images": 48 if quick else 1000, "width": 224, "height": 224, "model": BUILTIN}
+    warm_up = 0 if quick else 1
+    return [
+        Case(
+            name="cold search, as a command",
+            settings=settings,
+            contenders={
+                "ours": Contender(command, ours=True),
+                FLOOR: Contender(partial(command, line=("-c", "import torch, open_clip"))),
+            },
+            unit="seconds", better="lower", baseline=FLOOR, warm_up=warm_up,
+        ),
+        Case(
+            name="cold search, stage by stage",
+            settings=settings, contenders={"ours": Contender(stages, ours=True)},
+            unit="seconds", better="lower", warm_up=warm_up, headline=False,
+        ),
+        Case(
+            name="retrieval --help",
+            settings={},
+            contenders={
+                "ours": Contender(partial(command, line=("-m", "retrieval", "--help")), ours=True),
+                "python -c pass": Contender(partial(command, line=("-c", "pass"))),
+            },
+            unit="seconds", better="lower", baseline="python -c pass", headline=False,
+        ),
+        Case(
+            name="warm search",
+            settings={**settings, "k": 10, "searches": 16 if quick else 512},
+            contenders={
+                "ours": Contender(warm, ours=True),
+                "open_clip and numpy": Contender(open_clip_and_numpy),
+            },
+            unit="p50_ms", better="lower", baseline="open_clip and numpy",
+        ),
+    ]
+
+
+def command(settings: Mapping[str, Any], work: Path, line: Sequence[str] = ()) -> Measure:
+    """A fresh process each time. line: arguments of python; none searches a collection."""
+    line = line or ("-m", "retrieval", "search", str(_collection(settings, work)), QUERY)
+
+    def measure() -> Metrics:
+        taken = timing.seconds(lambda: _python(*line))
+        return {"seconds": taken, "peak_mib": worker.peak_mib_of_children()}
+
+    return measure
+
+
+def stages(settings: Mapping[str, Any], work: Path) -> Measure:
+    collection = str(_collection(settings, work))
+    return lambda: json.loads(_python("-c", STAGES, collection, QUERY))
+
+
+def warm(settings: Mapping[str, Any], work: Path) -> Measure:
+    from retrieval.collection import Collection
+
+    collection = Collection.open(_collection(settings, work))
+    collection.load_encoder()
+    return _one_by_one(settings, lambda text: collection.search(text, settings["k"]))
+
+
+def open_clip_and_numpy(settings: Mapping[str, Any], work: Path) -> Measure:
+    import numpy as np
+    import torch
+
+    model, _, tokenize = plain_open_clip(settings["model"], work)
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def embed(text: str) -> np.ndarray:
+        features = model.encode_text(tokenize([text]).to(device))
+        return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()[0]
+
+    random = np.random.default_rng(0)  # which vectors they are makes no difference to the time
+    vectors = random.standard_normal((settings["images"], len(embed("a"))), dtype=np.float32)
+    return _one_by_one(settings, lambda text: np.argsort(-(vectors @ embed(text)))[: settings["k"]])
+
+
+def _one_by_one(settings: Mapping[str, Any], search: Any) -> Measure:
+    texts = [CAPTIONS[number % len(CAPTIONS)] for number in range(settings["searches"])]
+    return lambda: timing.latencies(search, texts)
+
+
+def _collection(settings: Mapping[str, Any], work: Path) -> Path:
+    """A collection of generated photos, made by the code at hand."""
+    from retrieval.errors import RetrievalError
+    from retrieval.maintain import Options, index_folders
+
+    folder = photos(work, settings["width"], settings["height"], settings["images"])
+    path = work / f"queries-{settings['images']}.collection"
+    options = Options(model=settings["model"])
+    try:
+        index_folders([folder], path, options)
+    except RetrievalError:  # left by another version of the code
+        remove(path)
+        index_folders([folder], path, options)
+    return path
+
+
+def _python(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"python {arguments[1]} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Usage: python -m benchmarks.suites.queries COLLECTION QUERY")
+    for _ in range(2):  # the first one warms the page cache
+        taken = json.loads(_python("-c", STAGES, *sys.argv[1:]))
+    for stage, value in taken.items():
+        print(f"{stage.removesuffix('_seconds')}\t{value:.3f}")

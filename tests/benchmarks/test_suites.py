@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import suites
+from benchmarks.suites.indexes import overlap
+
+NAMES = suites.names()
+
+
+def test_a_suite_is_a_file_in_the_folder():
+    assert NAMES == sorted(NAMES)
+    assert {"encoders", "evaluation", "indexes", "ingestion", "queries"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_case_has_us_and_a_name_of_its_own(name, quick):
+    cases = suites.load(name).cases(quick)
+    names = [case.name for case in cases]
+    assert names and len(set(names)) == len(names)
+    for case in cases:
+        assert any(contender.ours for contender in case.contenders.values()), case.name
+        assert case.baseline is None or not case.contenders[case.baseline].ours, case.name
+
+
+def test_listing_cases_loads_nothing_heavy():
+    """What the runner has loaded would be there before a contender is."""
+    probe = (
+        "import sys; from benchmarks import __main__, suites; "
+        "[suites.load(name).cases(quick) for name in suites.names() for quick in (True, False)]; "
+        "print([one for one in ('torch', 'faiss', 'numpy', 'PIL', 'open_clip') if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_overlap_is_the_share_of_the_truth_that_is_found():
+    rows = np.array([[3, 1, 2], [7, -1, -1]])
+    truth = np.array([[1, 2, 9], [7, 8, 9]])
+    assert overlap(rows, truth) == 3 / 6
