@@ -8,7 +8,9 @@ Intervals are percentiles of the drawn means (Efron & Tibshirani 1993, chapter 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +18,20 @@ from numpy.typing import ArrayLike
 RESAMPLES = 1000
 LEVEL = 0.95
 _DRAWS_IN_MEMORY = 2**23
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over queries, and the low and high ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> list[float | None]:
+        """[value, low, high]; null where there is no number."""
+        numbers = (float(one) for one in (self.value, self.low, self.high))
+        return [round(one, 6) if math.isfinite(one) else None for one in numbers]
 
 
 def resampled_means(
@@ -29,8 +45,8 @@ def resampled_means(
     Raises ValueError if there are no queries or the two disagree on q.
     """
     values = np.asarray(values, np.float64)
-    columns = values.reshape(len(values), -1)  # (q, m)
     members, n = _compact(clusters, len(values))
+    columns = values.reshape(len(values), -1)  # (q, m)
     known = ~np.isnan(columns)
     sums = _per_cluster(np.where(known, columns, 0.0), members, n)  # (c, m)
     counts = _per_cluster(known.astype(np.float64), members, n)  # (c, m)
@@ -45,9 +61,9 @@ def resampled_means(
 def percentile_interval(drawn: np.ndarray, *, level: float = LEVEL) -> np.ndarray:
     """Return low and high of the central `level` of draws (resamples,): (2,); of (resamples, m): (m, 2)."""
     tail = 100 * (1 - level) / 2
-    if np.isnan(drawn).all():
-        return np.full((*drawn.shape[1:], 2), np.nan)
-    return np.nanpercentile(drawn, [tail, 100 - tail], axis=0).T
+    unknown = np.isnan(drawn).all(axis=0)  # numpy would warn of these
+    low_and_high = np.nanpercentile(np.where(unknown, 0.0, drawn), [tail, 100 - tail], axis=0)  # (2, ...)
+    return np.where(unknown, np.nan, low_and_high).T
 
 
 def mean_intervals(
@@ -102,7 +118,7 @@ def median_interval(
         return np.full(2, np.nan)
     ascending = values[order]
     medians = []
-    for draws in _draws(n, resamples, seed):
+    for draws in _draws(n, resamples, seed, width=max(n, len(order))):
         times = draws[:, members[order]].cumsum(axis=1)  # (b, q): how often each value or a lower one is drawn
         half = times[:, -1:] / 2
         lower = np.argmax(times >= half, axis=1)
@@ -130,10 +146,13 @@ def _per_cluster(columns: np.ndarray, members: np.ndarray, n: int) -> np.ndarray
     return np.stack(sums, axis=1)
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of n clusters is drawn, block by block of resamples: (b, n)."""
+def _draws(n: int, resamples: int, seed: int, width: int = 0) -> Iterator[np.ndarray]:
+    """How often each of n clusters is drawn, block by block of resamples: (b, n).
+
+    width  numbers that the caller holds per resample, if more than n
+    """
     random = np.random.default_rng(seed)
-    block = max(1, _DRAWS_IN_MEMORY // n)
+    block = max(1, _DRAWS_IN_MEMORY // max(n, width))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn = random.integers(0, n, (size, n)) + n * np.arange(size)[:, None]

@@ -10,16 +10,17 @@ from retrieval.cli import output as out
 
 if TYPE_CHECKING:
     from retrieval.evaluate.benchmark import BenchmarkReport
-    from retrieval.evaluate.scores import Estimate
+    from retrieval.bootstrap import Estimate
 
 _DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
 _RANKS = ("median_rank", "mean_rank")
+_FRACTIONS = ("MRR", "mAP", "nDCG")
 _NAMES_SHOWN = 5
 _FAILURES_SHOWN = 20
 
 
 def print_tables(report: BenchmarkReport) -> None:
-    """On a terminal, in percent."""
+    """On a terminal."""
     if len(report.evaluations) == 1 and len(report.task.languages) == 1:
         _one_model(report)
     else:
@@ -54,9 +55,9 @@ def _one_model(report: BenchmarkReport) -> None:
         shown = [_with_interval(metric, one.estimates[metric]) for one in evaluation.directions]
         rows.append((metric.replace("_", " "), *shown))
     (r_sum,) = evaluation.r_sums.values()
-    rows.append(("R-sum", f"{r_sum.value:.1f}  {r_sum.low:.1f}-{r_sum.high:.1f}", ""))
+    rows.append(("R-sum of both", f"{r_sum.value:.1f}  {r_sum.low:.1f}-{r_sum.high:.1f}", ""))
     out.print_rows(("", *(_DIRECTIONS[one.direction] for one in evaluation.directions)), rows,
-                   title=f"{report.subject}, {evaluation.model}: percent and 95 % interval")
+                   title=f"{report.subject}, {evaluation.model}, with 95 % intervals; R, recall, precision, F1 in percent")
 
 
 def _several(report: BenchmarkReport) -> None:
@@ -71,7 +72,7 @@ def _several(report: BenchmarkReport) -> None:
                 one = evaluation.direction(direction, language)
                 cells = []
                 for metric in metrics:
-                    shown = _value(metric, one.estimates[metric])
+                    shown = _value(metric, one.estimates[metric].value)
                     is_best = len(report.evaluations) > 1 and (evaluation.model, direction, language, metric) in best
                     cells.append(out.Best(shown) if is_best else shown)
                 r_sum = f"{evaluation.r_sums[language].value:.1f}"
@@ -79,7 +80,7 @@ def _several(report: BenchmarkReport) -> None:
                              evaluation.model, *cells, r_sum))
     columns = (*(["language"] if several_languages else []), "direction", "model",
                *(metric.replace("_", " ") for metric in metrics), "R-sum")
-    out.print_rows(columns, rows, title=f"{report.subject}, percent")
+    out.print_rows(columns, rows, title=f"{report.subject}; R@k in percent")
 
 
 def _differences(report: BenchmarkReport) -> None:
@@ -169,14 +170,15 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
         yield (one.model, "", "", one.direction, f"R@{one.k} published", one.published, "", "")
 
 
-def _value(metric: str, estimate: Estimate) -> str:
-    return f"{estimate.value:g}" if metric == "median_rank" else (
-        f"{estimate.value:.1f}" if metric == "mean_rank" else f"{100 * estimate.value:.1f}")
+def _value(metric: str, value: float) -> str:
+    """As papers print it: MRR, mAP and nDCG from 0 to 1, other shares in percent."""
+    if metric.startswith(_FRACTIONS):
+        return f"{value:.3f}"
+    return f"{value:.1f}" if metric in _RANKS else f"{100 * value:.1f}"
 
 
 def _with_interval(metric: str, estimate: Estimate) -> str:
-    factor = 1 if metric in _RANKS else 100
-    return f"{_value(metric, estimate)}  {factor * estimate.low:.1f}-{factor * estimate.high:.1f}"
+    return f"{_value(metric, estimate.value)}  {_value(metric, estimate.low)}-{_value(metric, estimate.high)}"
 
 
 def _plain(cell: object) -> str:

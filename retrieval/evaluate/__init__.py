@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.bootstrap import Estimate
 from retrieval.collection import Collection
 from retrieval.corpus.captions import read_captions
-from retrieval.evaluate.scores import (
-    IMAGE_TO_TEXT, TEXT_TO_IMAGE, DirectionScores, Estimate, K, Sampling, r_sum, score,
-)
+from retrieval.evaluate.scores import IMAGE_TO_TEXT, TEXT_TO_IMAGE, DirectionScores, K, Sampling, r_sum, score
 from retrieval.evaluate.task import Task, make_task
 from retrieval.metrics import relevant_ranks
 from retrieval.types import Encoder
@@ -107,6 +106,8 @@ def evaluate_task(
     directions, r_sums = [], {}
     for language in task.languages:
         part, chosen = task.in_language(language)
+        if not part.text_to_image.rows.size:  # judgements that leave a language out
+            continue
         in_language = texts[chosen] if len(chosen) < len(texts) else texts
         pair = score_directions(part, in_language, images, language=language, ks=ks, sampling=sampling)
         directions += pair

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.bootstrap import percentile_interval, resampled_means
-from retrieval.evaluate.scores import MEAN_RANK, MEDIAN_RANK, DirectionScores, Estimate, Sampling
+from retrieval.bootstrap import Estimate, percentile_interval, resampled_means
+from retrieval.evaluate.scores import MEAN_RANK, MEDIAN_RANK, DirectionScores, Sampling
 
 
 @dataclass(frozen=True)

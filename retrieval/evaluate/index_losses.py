@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexes import IndexMeasurement, IndexSpec, exact_search, measure_index
+from retrieval.bootstrap import Estimate, mean_intervals
 from retrieval.evaluate import Evaluation
 from retrieval.evaluate.compare import paired_difference
-from retrieval.evaluate.scores import K, Estimate, Sampling
-from retrieval.bootstrap import mean_intervals
+from retrieval.evaluate.scores import K, Sampling
 from retrieval.metrics import Relevance, hit_rate, ranks_in_results
 
 MOST_QUERIES = 5000

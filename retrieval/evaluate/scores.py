@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval import metrics
-from retrieval.bootstrap import RESAMPLES, mean_intervals, median_interval, percentile_interval, resampled_means
+from retrieval.bootstrap import (
+    RESAMPLES, Estimate, mean_intervals, median_interval, percentile_interval, resampled_means,
+)
 from retrieval.metrics import RelevantRanks
 
 K = (1, 5, 10)
@@ -29,21 +31,7 @@ _OVERALL: dict[str, Callable[[RelevantRanks], np.ndarray]] = {
 }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number over queries and its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def scaled(self, factor: float) -> Estimate:
-        return Estimate(factor * self.value, factor * self.low, factor * self.high)
-
-    def to_json(self) -> list[float | None]:
-        """[value, low, high]; null where there is no number."""
-        numbers = (float(one) for one in (self.value, self.low, self.high))
-        return [round(one, 6) if math.isfinite(one) else None for one in numbers]
+_UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -106,32 +94,42 @@ def score(
     """Every metric of one direction. clusters (q,): the image that each query belongs to."""
     per_query = {f"{name}@{k}": at_k(ranks, k) for name, at_k in _AT_K.items() for k in ks}
     per_query |= {name: overall(ranks) for name, overall in _OVERALL.items()}
-    chances = {"resamples": sampling.resamples, "seed": sampling.seed}
-    table = np.stack(list(per_query.values()), axis=1)  # (q, m)
-    intervals = mean_intervals(table, clusters=clusters, **chances)
-    means = np.nanmean(table, axis=0) if ranks.answerable.any() else np.full(len(per_query), np.nan)
-    estimates = {
-        name: Estimate(float(mean), *map(float, interval))
-        for name, mean, interval in zip(per_query, means, intervals)
-    }
     first = metrics.first_rank(ranks)
-    known = first[ranks.answerable]
+    if ranks.answerable.any():
+        estimates = _estimates(per_query, first, ranks.answerable, clusters, sampling)
+    else:
+        estimates = dict.fromkeys([*per_query, MEDIAN_RANK, MEAN_RANK], _UNKNOWN)
     per_query[MEDIAN_RANK] = per_query[MEAN_RANK] = first
-    middle = float(np.median(known)) if known.size else float("nan")
-    estimates[MEDIAN_RANK] = Estimate(middle, *map(float, median_interval(first, clusters=clusters, **chances)))
-    drawn = resampled_means(first, clusters=clusters, **chances)
-    mean = float(known.mean()) if known.size else float("nan")
-    estimates[MEAN_RANK] = Estimate(mean, *map(float, percentile_interval(drawn)))
     return DirectionScores(
         direction, language, int(ranks.answerable.sum()), documents, ranks, clusters, per_query, estimates
     )
+
+
+def _estimates(
+    fractions: dict[str, np.ndarray], first: np.ndarray, answerable: np.ndarray, clusters: np.ndarray, sampling: Sampling
+) -> dict[str, Estimate]:
+    """fractions: metric name -> (q,) values; first (q,): ranks. At least one query is answerable."""
+    chances = {"clusters": clusters, "resamples": sampling.resamples, "seed": sampling.seed}
+    table = np.stack(list(fractions.values()), axis=1)  # (q, m)
+    estimates = {
+        name: Estimate(float(mean), *map(float, interval))
+        for name, mean, interval in zip(fractions, np.nanmean(table, axis=0), mean_intervals(table, **chances))
+    }
+    known = first[answerable]
+    estimates[MEDIAN_RANK] = Estimate(float(np.median(known)), *map(float, median_interval(first, **chances)))
+    drawn = resampled_means(first, **chances)
+    estimates[MEAN_RANK] = Estimate(float(known.mean()), *map(float, percentile_interval(drawn)))
+    return estimates
 
 
 def r_sum(directions: Sequence[DirectionScores], sampling: Sampling = Sampling()) -> Estimate:
     """The sum of R@k over k and directions, in percent: at most 600 for k 1, 5, 10 and two directions.
 
     Both directions are drawn over the same images, so the interval knows that they vary together.
+    nan if a direction has no query with a right answer.
     """
+    if not all(one.queries for one in directions):
+        return _UNKNOWN
     total, drawn = 0.0, np.zeros(sampling.resamples)
     for one in directions:
         hits = np.stack([values for name, values in one.per_query.items() if name.startswith("R@")], axis=1)

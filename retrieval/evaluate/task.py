@@ -125,6 +125,8 @@ def make_task(
     )
     if strict:
         _refuse(problems, read.source)
+    if not (grades > 0).any():
+        raise CaptionsError(f"{judgements} calls nothing right: all of its grades here are 0. Give one with higher ones.")
     return _task(list(ids), captions, images, queries, rows, grades, problems, tuple(rules))
 
 

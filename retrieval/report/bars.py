@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from retrieval.evaluate.scores import Estimate
+from retrieval.bootstrap import Estimate
 from retrieval.report.labels import CHARACTER
 from retrieval.report.markup import Markup, element
 from retrieval.report.numbers import percent

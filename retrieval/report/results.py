@@ -9,7 +9,8 @@ from retrieval.evaluate import Evaluation
 from retrieval.evaluate.benchmark import BenchmarkReport
 from retrieval.evaluate.compare import Difference
 from retrieval.evaluate.published import PublishedCheck
-from retrieval.evaluate.scores import IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, DirectionScores, Estimate
+from retrieval.bootstrap import Estimate
+from retrieval.evaluate.scores import IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, DirectionScores
 from retrieval.report import numbers
 from retrieval.report.bars import bars_svg
 from retrieval.report.markup import Markup, element

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval.evaluate.scores import Estimate
+from retrieval.bootstrap import Estimate
 from retrieval.report.markup import Markup, element
 from retrieval.report.numbers import Show
 

@@ -18,7 +18,8 @@ from retrieval.evaluate.compare import differences
 from retrieval.evaluate.failures import worst_failures
 from retrieval.evaluate.index_losses import IndexScores
 from retrieval.evaluate.published import PublishedCheck
-from retrieval.evaluate.scores import Estimate, Sampling, r_sum
+from retrieval.bootstrap import Estimate
+from retrieval.evaluate.scores import Sampling, r_sum
 from retrieval.evaluate.task import Problems, Task
 from retrieval.metrics import Relevance
 from retrieval.report import write_report

@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from retrieval.evaluate.scores import Estimate
+from retrieval.bootstrap import Estimate
 from retrieval.report.bars import bars_svg, loss_bar
 
 

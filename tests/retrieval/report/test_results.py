@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from retrieval.evaluate.compare import Difference
-from retrieval.evaluate.scores import Estimate
+from retrieval.bootstrap import Estimate
 
 
 def section(tree, anchor):

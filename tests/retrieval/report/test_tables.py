@@ -1,7 +1,7 @@
 from math import nan
 from xml.etree import ElementTree
 
-from retrieval.evaluate.scores import Estimate
+from retrieval.bootstrap import Estimate
 from retrieval.report import numbers
 from retrieval.report.markup import element
 from retrieval.report.tables import Column, table
