@@ -86,8 +86,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
     for its own image, an image's query is a hit if any of its captions is found. Beside it recall,
     precision, F1 and nDCG at k, MRR, mAP, median and mean rank, with 95 % intervals. A second
     table says where recall is lost: in the encoder, in the codes an index keeps, or by searching
-    only a part of it; and what a search costs. On a terminal shares are in percent; piped and
-    with --json they are fractions.
+    only a part of it; and what a search costs. Piped and with --json all shares are fractions.
     """
     from retrieval.cli import benchmark_tables as tables
     from retrieval.cli import output as out
@@ -99,6 +98,10 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         raise click.UsageError("--export needs --output FOLDER.")
     if output is not None and not exports:
         raise click.UsageError("--output is where --export writes; say what: --export trec, csv or clip-benchmark.")
+    if exports:
+        from retrieval.evaluate.export import check_targets
+
+        check_targets(output, exports)  # before hours of embedding
     request = Request(
         target, Captioning(captions, split, languages, captions_per_image), root,
         models=tuple(dict.fromkeys(models)), indexes=tuple(dict.fromkeys(indexes)), ks=ks,

@@ -14,12 +14,15 @@ from indexes import IndexSpec, cap_threads
 from retrieval import __version__
 from retrieval.collection import Collection
 from retrieval.embedded import open_embedded
+from retrieval.encoders import AUTO
 from retrieval.errors import EncoderMismatchError
 from retrieval.evaluate import Evaluation, evaluate_task
 from retrieval.evaluate.compare import Difference, best_models, differences
 from retrieval.evaluate.failures import Failure, worst_failures
 from retrieval.evaluate.index_losses import MOST_QUERIES, IndexScores, index_scores
-from retrieval.evaluate.published import PublishedCheck, check_published
+from retrieval.evaluate.published import (
+    PublishedCheck, check_published, published_numbers, require_published,
+)
 from retrieval.evaluate.scores import K, Sampling
 from retrieval.evaluate.subject import Captioning, Subject, find_subject
 from retrieval.evaluate.task import Task, make_task
@@ -111,9 +114,13 @@ class BenchmarkReport:
 def run_benchmark(request: Request, progress: Progress = lambda what, done, total: None) -> BenchmarkReport:
     """Measure every model and every index on the same task.
 
-    Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError.
+    Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError, PublishedError.
     """
     subject = find_subject(request.target, request.captioning, root=request.root)
+    if request.published:  # before hours of embedding
+        require_published(subject.dataset)
+        for model in set(request.models) - {AUTO}:
+            published_numbers(model, subject.dataset)
     with ExitStack() as opened:
         collections = [opened.enter_context(one) for one in _collections(subject, request, progress)]
         task = make_task(
@@ -150,7 +157,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
         if request.failures else {},
         published=[
             check for one in evaluations
-            for check in check_published(one.model, subject.dataset, one.directions)
+            for check in check_published(one.encoder, subject.dataset, one.directions)
         ] if request.published else [],
         settings=_settings(request),
         paths=paths,

@@ -69,12 +69,7 @@ def check_published(model: str, dataset: str, scores: Sequence[DirectionScores])
 
     Raises PublishedError if nothing is published that could be compared.
     """
-    if dataset not in DATASETS:
-        what = f"the data set {dataset!r}" if dataset else "images of one's own"
-        raise PublishedError(
-            f"No numbers are published for {what}. Compare on {' or '.join(DATASETS)}, with --root FOLDER."
-        )
-    numbers = _numbers_of(model)
+    numbers = published_numbers(model, dataset)
     checks = []
     for one in scores:
         for k, measured in one.hit_rates.items():
@@ -87,6 +82,24 @@ def check_published(model: str, dataset: str, scores: Sequence[DirectionScores])
     if not checks:
         raise PublishedError("Published are R@1, R@5 and R@10; measure at one of these, such as -k 1,5,10.")
     return checks
+
+
+def published_numbers(model: str, dataset: str) -> _Numbers:
+    """What is published for a model, of all data sets; names as for `check_published`.
+
+    Raises PublishedError if nothing is, for the model or for the data set.
+    """
+    require_published(dataset)
+    return _numbers_of(model)
+
+
+def require_published(dataset: str) -> None:
+    """Raises PublishedError if nothing is published for the data set."""
+    if dataset not in DATASETS:
+        what = f"the data set {dataset!r}" if dataset else "images of one's own"
+        raise PublishedError(
+            f"No numbers are published for {what}. Compare on {' or '.join(DATASETS)}, with --root FOLDER."
+        )
 
 
 @cache

@@ -43,7 +43,7 @@ def test_a_collection_by_its_own_encoder(run, collection, captions, tiny_encoder
     assert set(texts["metrics"]) == {
         f"{name}@{k}" for name in ("R", "recall", "precision", "F1", "nDCG") for k in (1, 5, 10)
     } | {"MRR", "mAP", "median_rank", "mean_rank"}
-    assert result["rules"][0] == "6 images compete, 5 of them are queries; 6 captions"
+    assert result["rules"][0] == "6 images compete, 5 of them are queries; 6 captions."
     assert result["settings"]["ks"] == [1, 5, 10] and result["settings"]["versions"]["numpy"]
 
 
@@ -59,7 +59,7 @@ def test_piped_values_equal_the_json(run, collection, captions):
     assert found[(model["model"], "", "", "both", "R-sum")] == pytest.approx(model["R-sum"][""][0], rel=1e-5)
     assert found[(model["model"], "Flat", "", "text_to_image", "ann_recall@6")] == 1.0
     assert "1 images without a caption: 2019/beach/china.jpg" in done.err
-    assert "ranks are exact" in done.err and "1000 resamples, seed 0" in done.err
+    assert "Ranks are exact" in done.err and "1,000 resamples, seed 0" in done.err
 
 
 def test_cutoffs_are_the_users(run, collection, captions):
@@ -204,3 +204,36 @@ def test_json_has_no_nan(run, collection, tmp_path):
         raise AssertionError(name)
     (result,) = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
     assert math.isfinite(result["models"][0]["results"][0]["metrics"]["MRR"][0])
+
+
+@pytest.fixture
+def karpathy(tmp_path, photo_folder):
+    """Six photos laid out as Flickr30k, so that a published model could be checked against them."""
+    root = tmp_path / "flickr30k"
+    photo_folder.rename(root)
+    images = [{"filename": image, "split": "test", "sentids": [at], "sentences": [{"raw": text, "sentid": at}]}
+              for at, (image, text) in enumerate(CAPTIONS[1:])]
+    (root / "dataset_flickr30k.json").write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
+    return root
+
+
+def test_published_numbers_that_do_not_match(run, karpathy, tiny_model, tiny_encoder, monkeypatch):
+    """The tiny model is not in the table, so it takes the place of one that is."""
+    from retrieval.evaluate import published
+
+    monkeypatch.setitem(published._table(), tiny_encoder.name, published._table()["ViT-B-32-quickgelu/openai"])
+    monkeypatch.setattr(published, "_numbers_of", lambda model: published._table()[tiny_encoder.name])
+    done = run("benchmark", "flickr30k", "--root", karpathy, "--model", tiny_model, "--check-published", "--json")
+    assert done.status == 1, done.err
+    checks = done.objects[0]["published"]
+    assert [(one["direction"], one["k"]) for one in checks] == [
+        (direction, k) for direction in ("text_to_image", "image_to_text") for k in (1, 5, 10)]
+    measured = {one["direction"]: one["metrics"] for one in done.objects[0]["models"][0]["results"]}
+    for one in checks:
+        assert one["measured"] == measured[one["direction"]][f"R@{one['k']}"][0]
+        assert one["matches"] == (abs(one["measured"] - one["published"]) <= 0.00205)
+
+
+def test_what_is_not_published_is_said_before_embedding(run, karpathy, tiny_model):
+    done = run("benchmark", "flickr30k", "--root", karpathy, "--model", "builtin", "--check-published")
+    assert done.status == 1 and "No numbers are published for the model 'builtin'" in done.err
