@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from retrieval import metrics
-from retrieval.corpus.captions import Caption, CaptionSet
-from retrieval.evaluate import score_directions
+from retrieval.corpus.captions import Caption, CaptionSet, read_captions
+from retrieval.demo import CAPTIONS as DEMO_CAPTIONS
+from retrieval.evaluate.evaluation import score_directions
 from retrieval.evaluate.scores import Sampling
 from retrieval.evaluate.task import make_task
+from retrieval.images import open_image
 from retrieval.metrics import Relevance, ranks_in_results, relevant_ranks
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "clip-golden"
@@ -88,6 +90,41 @@ class TestClipBenchmark:
 
     def test_golden(self, golden):
         self.check(*golden)
+
+    def test_its_whole_evaluation_of_the_built_in_encoder(self, builtin_encoder, sample_photos):
+        """Its loop, its metrics, its averages; our encoder, real photos and captions."""
+        theirs = pytest.importorskip("clip_benchmark.metrics.zeroshot_retrieval")
+        import torch
+
+        texts = {path.name: [] for path in sample_photos}
+        for caption in read_captions(DEMO_CAPTIONS).captions:
+            if caption.image in texts:
+                texts[caption.image].append(caption.text)
+        photos = [path for path in sample_photos if texts[path.name]]
+        pixels = torch.stack([builtin_encoder.prepare(open_image(path)[0]) for path in photos])
+        words = []
+
+        class Model:
+            def encode_image(self, batch):
+                return torch.from_numpy(builtin_encoder.encode_prepared(list(batch)))
+
+            def encode_text(self, tokens):
+                return torch.from_numpy(builtin_encoder.encode_texts([words[token] for token in tokens.tolist()]))
+
+        def tokenize(batch):
+            words.extend(batch)
+            return torch.arange(len(words) - len(batch), len(words))
+
+        batches = [(pixels[at : at + 8], [texts[path.name] for path in photos[at : at + 8]])
+                   for at in range(0, len(photos), 8)]
+        found = theirs.evaluate(Model(), batches, tokenize, "cpu", amp=False, recall_k_list=list(K))
+        owners = np.repeat(np.arange(len(photos)), [len(texts[path.name]) for path in photos])
+        by_text, by_image = scored(
+            builtin_encoder.encode_prepared(list(pixels)), builtin_encoder.encode_texts(words), owners)
+        for k in K:
+            assert by_text.hit_rates[k] == pytest.approx(found[f"image_retrieval_recall@{k}"], abs=1e-6)
+            assert by_image.hit_rates[k] == pytest.approx(found[f"text_retrieval_recall@{k}"], abs=1e-6)
+        assert 0.3 < by_text.hit_rates[1] < 1  # not a case that any program gets right
 
 
 class TestTrecEval:
