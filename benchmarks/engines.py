@@ -33,7 +33,7 @@ class Ours:
     def build(self, documents: np.ndarray) -> Any:
         from indexes import build_index
 
-        _require_gpu(self.device == "gpu")
+        _require(self.device)
         return build_index(documents, self._spec(), device=self.device)
 
     def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
@@ -47,7 +47,7 @@ class Ours:
     def load(self, path: Path) -> Any:
         from indexes import load_index
 
-        _require_gpu(self.device == "gpu")
+        _require(self.device)
         return load_index(path, self._spec(), device=self.device)
 
     def _spec(self) -> Any:
@@ -98,7 +98,7 @@ class Faiss:
             return index
         import faiss
 
-        _require_gpu(True)
+        _require(self.device)
         return faiss.index_cpu_to_all_gpus(index, ngpu=1)
 
 
@@ -192,8 +192,9 @@ def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
-def _require_gpu(wanted: bool) -> None:
-    if not wanted:
+def _require(device: str) -> None:
+    """Raises LeftOut for a GPU that is not there."""
+    if device != "gpu":
         return
     import faiss
 

@@ -34,6 +34,9 @@ class Estimate:
         return [round(one, 6) if math.isfinite(one) else None for one in numbers]
 
 
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)  # of no query with a right answer
+
+
 def resampled_means(
     values: ArrayLike, *, clusters: ArrayLike | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:

@@ -20,7 +20,6 @@ from retrieval.errors import (
     NOTICE, CollectionError, CollectionNotFoundError, EncoderMismatchError, SchemaError, WeightsError,
 )
 from retrieval.files import cache_folder
-from retrieval.files import cache_folder
 from retrieval.maintain import Options, Watcher, index_folders
 
 log = logging.getLogger("retrieval")

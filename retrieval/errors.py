@@ -90,7 +90,7 @@ class PublishedError(EvaluationError):
 
 
 class ExportError(EvaluationError):
-    """A folder that results cannot be written to, or an image that cannot be written with them."""
+    """A file or folder that results cannot be written to, or an image that cannot be written with them."""
 
 
 class TrainingError(RetrievalError):

@@ -26,9 +26,24 @@ def write_json(path: Path, content: dict) -> None:
     write_atomically(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def obstacle(path: Path) -> str | None:
+    """What keeps a file or folder from being made at `path`, in words; None if nothing does."""
+    nearest = path.absolute()
+    while not os.path.exists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    if nearest != path.absolute() and not nearest.is_dir():
+        return f"{nearest} is a file"
+    return None if os.access(nearest, os.W_OK) else f"no leave to write in {nearest}"
+
+
 def cache_folder() -> Path:
-    """`$RETRIEVAL_CACHE`, else `retrieval` in the user's cache folder."""
+    """`$RETRIEVAL_CACHE`, else `retrieval` in the user's cache folder. Raises OSError if there is none."""
     if os.environ.get("RETRIEVAL_CACHE"):
         return Path(os.environ["RETRIEVAL_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise OSError(
+            "There is no home folder to keep a cache in. Set RETRIEVAL_CACHE to a folder that can be written."
+        ) from None
     return Path(base) / "retrieval"

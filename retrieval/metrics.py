@@ -12,6 +12,7 @@ approximate index with exact search, which belongs to `indexes`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,8 +134,9 @@ def relevant_ranks(
 
         rank_r = 1 + |{j : s_j > s_r}| + |{j < r : s_j = s_r}|
 
-    Scores are equal when their bits are; the last bit of a float32 inner product depends on the
-    shape of the matrix product, so near-ties may fall differently under another block size.
+    Scores are equal when their bits are, and those of equal documents always are. The last bit of
+    a float32 inner product depends on the shape of the matrix product, so near-ties of documents
+    that differ may fall differently under another block size.
 
     Raises ValueError if shapes disagree, a relevant row is not below n, or a score is not finite.
     """
@@ -154,6 +156,8 @@ def relevant_ranks(
         raise ValueError(f"block must be at least 1, not {block}")
 
     ranks = np.empty(len(relevance.rows), np.int64)  # (m,)
+    first = first_alike(documents)
+    copies = np.flatnonzero(first != np.arange(len(documents)))
     for start in range(0, len(queries), block):
         # The relevant scores are read from this very product: one computed apart could differ in
         # its last bit, and the comparisons below would count it against itself.
@@ -164,6 +168,8 @@ def relevant_ranks(
             # nan compares as false with everything, and would rank first
             query = start + int(np.argmin(finite))
             raise ValueError(f"query {query} has nan or infinite scores; check its vector and the documents'")
+        # At the edges of a product the last bit may differ between columns that are the same.
+        scores[:, copies] = scores[:, first[copies]]
         for query, row_scores in enumerate(scores, start):  # (n,)
             own = slice(relevance.starts[query], relevance.starts[query + 1])
             ranks[own] = _ranks_of(relevance.rows[own], row_scores)
@@ -193,6 +199,13 @@ def ranks_in_results(rows: np.ndarray, relevance: Relevance) -> RelevantRanks:
     # Backwards, so that of a row returned twice the better place is written last.
     ranks[place[hit][::-1]] = column[hit][::-1] + 1
     return RelevantRanks(relevance, ranks)
+
+
+def first_alike(vectors: np.ndarray) -> np.ndarray:
+    """The first row with the same vector, which is a row's own where none before it has: int64 (n,)."""
+    seen: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(vector.tobytes(), digest_size=16).digest() for vector in vectors)
+    return np.fromiter((seen.setdefault(digest, row) for row, digest in enumerate(digests)), np.int64, len(vectors))
 
 
 def hit_rate(ranks: RelevantRanks, k: int) -> np.ndarray:

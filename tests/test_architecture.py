@@ -62,8 +62,9 @@ INSIDE = [
         "retrieval.encoders.listing",
     ],
     [
+        "retrieval.evaluate",
         "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
-        "retrieval.evaluate.compare  retrieval.evaluate.published  retrieval.evaluate",
+        "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published",
         "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
         "retrieval.evaluate.benchmark",
     ],
@@ -73,13 +74,13 @@ INSIDE = [
         "retrieval.train.projections",
     ],
     [
+        "retrieval.report",
         "retrieval.report.markup  retrieval.report.numbers  retrieval.report.pareto  retrieval.report.axes",
         "retrieval.report.labels  retrieval.report.tables  retrieval.report.pictures",
         "retrieval.report.scatter",
         "retrieval.report.bars",
         "retrieval.report.results  retrieval.report.losses  retrieval.report.failures",
         "retrieval.report.page",
-        "retrieval.report",
     ],
     [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
@@ -265,7 +266,7 @@ def test_help_loads_nothing_heavy():
         ("retrieval.vectors", ["numpy"]),
         ("retrieval.collection", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.maintain", ["faiss", "numpy", "PIL", "sqlite3"]),
-        ("retrieval.evaluate", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),

@@ -9,6 +9,9 @@ import click
 from retrieval.cli import options
 
 
+_MOST = 2**31 - 1
+
+
 class _Cutoffs(click.ParamType):
     """Whole numbers of at least 1, between commas."""
 
@@ -23,6 +26,8 @@ class _Cutoffs(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers such as 1,5,10.", parameter, context)
         if ks[0] < 1:
             self.fail(f"{ks[0]} results are no results; give numbers of at least 1.", parameter, context)
+        if ks[-1] > _MOST:
+            self.fail(f"{ks[-1]} is more than can be counted; give numbers up to {_MOST}.", parameter, context)
         return ks
 
 
@@ -86,7 +91,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
     for its own image, an image's query is a hit if any of its captions is found. Beside it recall,
     precision, F1 and nDCG at k, MRR, mAP, median and mean rank, with 95 % intervals. A second
     table says where recall is lost: in the encoder, in the codes an index keeps, or by searching
-    only a part of it; and what a search costs. Piped and with --json all shares are fractions.
+    only a part of it; a third what a search costs. Piped and with --json all shares are fractions.
     """
     from retrieval.cli import benchmark_tables as tables
     from retrieval.cli import output as out
@@ -98,10 +103,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         raise click.UsageError("--export needs --output FOLDER.")
     if output is not None and not exports:
         raise click.UsageError("--output is where --export writes; say what: --export trec, csv or clip-benchmark.")
-    if exports:
-        from retrieval.evaluate.export import check_targets
-
-        check_targets(output, exports)  # before hours of embedding
+    _check_places(html, exports, output)
     request = Request(
         target, Captioning(captions, split, languages, captions_per_image), root,
         models=tuple(dict.fromkeys(models)), indexes=tuple(dict.fromkeys(indexes)), ks=ks,
@@ -111,21 +113,35 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
     )
     with out.progress_bars() as progress:
         report = run_benchmark(request, progress)
-    if as_json:
-        out.print_json(report.to_json())
-    elif sys.stdout.isatty():
-        tables.print_tables(report)
-    else:
-        tables.print_values(report)
-    tables.print_notes(report)
-    _write(report, html, exports, output)
+    try:
+        if as_json:
+            out.print_json(report.to_json())
+        elif sys.stdout.isatty():
+            tables.print_tables(report)
+        else:
+            tables.print_values(report)
+        tables.print_notes(report)
+    finally:  # files were asked for, whether or not anyone reads on, as with `| head`
+        _write(report, html, exports, output)
     if not all(check.matches for check in report.published):
         sys.exit(1)
 
 
+def _check_places(html, exports, output) -> None:
+    """Before hours of embedding."""
+    if html is not None:
+        from retrieval.report.page import check_report_file
+
+        check_report_file(html)
+    if exports:
+        from retrieval.evaluate.export import check_targets
+
+        check_targets(output, exports)
+
+
 def _write(report, html, exports, output) -> None:
     if html is not None:
-        from retrieval.report import write_report
+        from retrieval.report.page import write_report
 
         write_report(html, report)
         click.echo(f"Report, to open in a browser: {html.absolute()}", err=True)

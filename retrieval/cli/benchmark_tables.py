@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator
+from collections.abc import Iterator
 
 import click
 
+from retrieval.bootstrap import Estimate
 from retrieval.cli import output as out
+from retrieval.evaluate.benchmark import BenchmarkReport
+from retrieval.evaluate.scores import IMAGE_TO_TEXT, RANKS, TEXT_TO_IMAGE, in_percent
+from retrieval.report.numbers import best_shown
 
-if TYPE_CHECKING:
-    from retrieval.evaluate.benchmark import BenchmarkReport
-    from retrieval.bootstrap import Estimate
-
-_DIRECTIONS = {"text_to_image": "text to image", "image_to_text": "image to text"}
-_RANKS = ("median_rank", "mean_rank")
-_FRACTIONS = ("MRR", "mAP", "nDCG")
+_DIRECTIONS = {TEXT_TO_IMAGE: "text to image", IMAGE_TO_TEXT: "image to text"}
 _NAMES_SHOWN = 5
 _FAILURES_SHOWN = 20
 
@@ -34,7 +32,7 @@ def print_tables(report: BenchmarkReport) -> None:
 def print_values(report: BenchmarkReport) -> None:
     """One value a line, as fractions, ranks, milliseconds, bytes and seconds."""
     columns = ("model", "index", "language", "direction", "metric", "value", "low", "high")
-    out.print_rows(columns, [[_plain(cell) for cell in row] for row in _values(report)])
+    out.print_rows(columns, [[out.plain(cell) for cell in row] for row in _values(report)])
 
 
 def print_notes(report: BenchmarkReport) -> None:
@@ -61,20 +59,18 @@ def _one_model(report: BenchmarkReport) -> None:
 
 
 def _several(report: BenchmarkReport) -> None:
-    best = report.best
-    several_languages = len(report.task.languages) > 1
+    languages = list(report.evaluations[0].r_sums)  # judgements may leave others out
+    several_languages = len(languages) > 1
     metrics = [name for name in report.evaluations[0].directions[0].estimates
                if name.startswith(("R@", "nDCG@")) or "@" not in name]
     rows = []
-    for language in report.task.languages:
+    for language in languages:
         for direction in _DIRECTIONS:
-            for evaluation in report.evaluations:
-                one = evaluation.direction(direction, language)
-                cells = []
-                for metric in metrics:
-                    shown = _value(metric, one.estimates[metric].value)
-                    is_best = len(report.evaluations) > 1 and (evaluation.model, direction, language, metric) in best
-                    cells.append(out.Best(shown) if is_best else shown)
+            compared = [one.direction(direction, language).estimates for one in report.evaluations]
+            best = {metric: _best(metric, [one[metric].value for one in compared]) for metric in metrics}
+            for evaluation, estimates in zip(report.evaluations, compared):
+                shown = {metric: _value(metric, estimates[metric].value) for metric in metrics}
+                cells = [out.Best(text) if text == best[metric] else text for metric, text in shown.items()]
                 r_sum = f"{evaluation.r_sums[language].value:.1f}"
                 rows.append((*([language] if several_languages else []), _DIRECTIONS[direction],
                              evaluation.model, *cells, r_sum))
@@ -91,7 +87,7 @@ def _differences(report: BenchmarkReport) -> None:
         for one in report.differences if one.metric.startswith("R@")
     ]
     if rows:
-        out.print_rows(
+        _print_telling(
             ("model", "direction", "language", "metric", "points", "95 % interval", "clear"), rows,
             title=f"Difference to {report.differences[0].reference}, over the same queries",
         )
@@ -101,19 +97,21 @@ def _indexes(report: BenchmarkReport) -> None:
     if not report.indexes:
         return
     k = max(report.indexes[0].found)
-    rows = [
-        (scores.model, one.factory, scores.setting,
-         f"{100 * scores.exact[k].value:.1f}", f"{100 * scores.codes[k].value:.1f}",
-         f"{100 * scores.found[k].value:.1f}", f"{100 * one.ann_recall:.1f}",
-         f"{one.latency.p50:.2f}", f"{one.latency.p95:.2f}", f"{one.latency.p99:.2f}",
-         f"{one.latency.queries_per_second:.0f}", f"{one.bytes_per_vector:.0f}", f"{one.build_seconds:.2f}")
-        for scores in report.indexes for one in [scores.measured]
-    ]
-    columns = ("model", "index", "setting", f"R@{k} exact", "codes", "found",
-               f"ANN recall@{report.indexes[0].measured.k}", "p50 ms", "p95", "p99", "queries/s",
-               "bytes/vector", "build s")
-    out.print_rows(columns, rows, title="Where recall is lost, text to image: exact search, through the index's "
-                   "codes, as the index finds it")
+    measured = [((scores.model, scores.measured.factory, scores.setting), scores, scores.measured)
+                for scores in report.indexes]
+    _print_telling(
+        ("model", "index", "setting", f"R@{k} exact", "codes", "found", f"ANN recall@{measured[0][2].k}"),
+        [(*name, f"{100 * scores.exact[k].value:.1f}", f"{100 * scores.codes[k].value:.1f}",
+          f"{100 * scores.found[k].value:.1f}", f"{100 * one.ann_recall:.1f}") for name, scores, one in measured],
+        title="Where recall is lost, text to image: exact search, through the index's codes, as the index finds it",
+    )
+    _print_telling(
+        ("model", "index", "setting", "p50 ms", "p95", "p99", "queries/s", "bytes/vector", "build s"),
+        [(*name, f"{one.latency.p50:.2f}", f"{one.latency.p95:.2f}", f"{one.latency.p99:.2f}",
+          f"{one.latency.queries_per_second:.0f}", f"{one.bytes_per_vector:.0f}", f"{one.build_seconds:.2f}")
+         for name, _, one in measured],
+        title="What a search costs",
+    )
 
 
 def _published(report: BenchmarkReport) -> None:
@@ -157,7 +155,7 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
         name = f"{measured.factory} {scores.setting}".strip()
         for what, estimates in (("exact", scores.exact), ("codes", scores.codes), ("found", scores.found)):
             for k, estimate in estimates.items():
-                yield (scores.model, name, "", "text_to_image", f"R@{k} {what}",
+                yield (scores.model, name, "", TEXT_TO_IMAGE, f"R@{k} {what}",
                        estimate.value, estimate.low, estimate.high)
         costs = {
             f"ann_recall@{measured.k}": measured.ann_recall, "p50_ms": latency.p50, "p95_ms": latency.p95,
@@ -165,21 +163,30 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
             "bytes_per_vector": measured.bytes_per_vector, "build_seconds": measured.build_seconds,
         }
         for metric, value in costs.items():
-            yield scores.model, name, "", "text_to_image", metric, value, "", ""
+            yield scores.model, name, "", TEXT_TO_IMAGE, metric, value, "", ""
     for one in report.published:
         yield (one.model, "", "", one.direction, f"R@{one.k} published", one.published, "", "")
 
 
+def _print_telling(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str) -> None:
+    """Without the columns that tell nothing: a setting that no row has, the one model there is."""
+    kept = [
+        at for at, (name, cells) in enumerate(zip(columns, zip(*rows)))
+        if any(cells) and not (name == "model" and len(set(cells)) == 1)
+    ]
+    out.print_rows([columns[at] for at in kept], [[row[at] for at in kept] for row in rows], title=title)
+
+
 def _value(metric: str, value: float) -> str:
     """As papers print it: MRR, mAP and nDCG from 0 to 1, other shares in percent."""
-    if metric.startswith(_FRACTIONS):
-        return f"{value:.3f}"
-    return f"{value:.1f}" if metric in _RANKS else f"{100 * value:.1f}"
+    if in_percent(metric):
+        return f"{100 * value:.1f}"
+    return f"{value:.1f}" if metric in RANKS else f"{value:.3f}"
+
+
+def _best(metric: str, values: list[float]) -> str | None:
+    return best_shown(values, lambda value: _value(metric, value), min if metric in RANKS else max)
 
 
 def _with_interval(metric: str, estimate: Estimate) -> str:
     return f"{_value(metric, estimate.value)}  {_value(metric, estimate.low)}-{_value(metric, estimate.high)}"
-
-
-def _plain(cell: object) -> str:
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)

@@ -48,10 +48,13 @@ def command(folder, models, classes, templates, probe, shots, test_share, seed, 
     in the cache folder.
     """
     from retrieval.classify import ProbeSettings, classify
+    from retrieval.encoders import check_name
     from retrieval.maintain import Watcher
 
     if shots and not probe:
         raise click.UsageError("--shots is for the linear probe; add --probe.")
+    for model in models:  # before the first is embedded
+        check_name(model)
     results = []
     for model in dict.fromkeys(models) or [None]:
         with out.progress_bar("Encoding") as (set_total, advance):
@@ -84,17 +87,19 @@ def _print_classes(results) -> None:
 
 def _print_table(results) -> None:
     """On a terminal, in percent."""
+    from retrieval.report.numbers import best_shown
+
     measured = [(result.model, method, scores) for result in results for method, scores in result.by_method.items()]
     names = {"top_1": "top-1", "top_5": "top-5", "balanced_accuracy": "mean recall",
              "macro_precision": "precision", "macro_f1": "F1"}
     cells = [{**scores.estimates, **scores.means} for _, _, scores in measured]
     shown = [name for name in names if name in cells[0]]
-    best = {name: max(map(_value, column)) for name, column in ((name, [row[name] for row in cells]) for name in shown)}
+    best = {name: best_shown([_value(row[name]) for row in cells], _percent) for name in shown}
     out.print_rows(
         ("model", "method", *(names[name] for name in shown)),
         [(model, method, *(
-            out.Best(_percent(row[name])) if len(measured) > 1 and _value(row[name]) == best[name]
-            else _percent(row[name]) for name in shown
+            out.Best(_with_interval(row[name])) if _percent(_value(row[name])) == best[name]
+            else _with_interval(row[name]) for name in shown
         )) for (model, method, _), row in zip(measured, cells)],
         title=f"{results[0].folder}: percent and 95 % interval",
     )
@@ -105,9 +110,9 @@ def _print_values(results) -> None:
     rows = []
     for result in results:
         for method, scores in result.by_method.items():
-            rows += [(result.model, method, name, *map(_plain, (one.value, one.low, one.high)))
+            rows += [(result.model, method, name, *map(out.plain, (one.value, one.low, one.high)))
                      for name, one in scores.estimates.items()]
-            rows += [(result.model, method, name, _plain(value), "", "") for name, value in scores.means.items()]
+            rows += [(result.model, method, name, out.plain(value), "", "") for name, value in scores.means.items()]
     out.print_rows(("model", "method", "metric", "value", "low", "high"), rows)
 
 
@@ -115,14 +120,14 @@ def _value(measured) -> float:
     return measured if isinstance(measured, float) else measured.value
 
 
-def _percent(measured) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _with_interval(measured) -> str:
     if isinstance(measured, float):
-        return f"{100 * measured:.1f}"
-    return f"{100 * measured.value:.1f}  {100 * measured.low:.1f}-{100 * measured.high:.1f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.6g}"
+        return _percent(measured)
+    return f"{_percent(measured.value)}  {_percent(measured.low)}-{_percent(measured.high)}"
 
 
 def _say_what_was_measured(results) -> None:

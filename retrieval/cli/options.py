@@ -24,9 +24,11 @@ model = click.option(
     help="Encoder: auto, builtin, MODEL or MODEL/WEIGHTS of open_clip, hf-hub:ORG/NAME, or a model "
     "folder. See `retrieval models`.",
 )
+
+
 def _model_of_environment(context, parameter, value):
     # Not click's envvar: with several values it would split a path at its spaces.
-    return value or tuple(filter(None, [os.environ.get("RETRIEVAL_MODEL")]))
+    return tuple(filter(None, value or [os.environ.get("RETRIEVAL_MODEL")]))
 
 
 models = click.option(

@@ -48,17 +48,24 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
             # Tabs and line breaks are legal in file names and would break the columns.
             click.echo("\t".join(_shown(cell).translate(_ESCAPES) for cell in row))
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    narrowest = 1
     for column, cells in zip(columns, zip(*rows)):
         right = all(_is_number(cell) for cell in cells)
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        widest = max(cell_len(_shown(cell)) for cell in (column, *cells))
+        narrowest += 3 + (widest if right else min(widest, _TEXT_AT_LEAST))
     for row in rows:
         table.add_row(*(Text(_shown(cell), "bold green" if isinstance(cell, Best) else "") for cell in row))
-    Console().print(table)
+    console = Console()
+    # On a narrow terminal words are folded; rather than 78.6 becoming 78. and 6, lines run on below.
+    console.width = max(console.width, narrowest)
+    console.print(table)
 
 
 def print_facts(facts: dict[str, Any], *, title: str = "") -> None:
@@ -121,6 +128,12 @@ def _bars():
     )
 
 
+def plain(cell: object) -> str:
+    """For programs: six digits of a fraction."""
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+
+_TEXT_AT_LEAST = 12  # characters of a column of words
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 

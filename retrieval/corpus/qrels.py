@@ -28,6 +28,7 @@ from retrieval.errors import CaptionsError
 QUERY_COLUMNS = ("query", "query_id", "qid", "caption", "caption_id", "text")
 DOCUMENT_COLUMNS = ("document", "doc", "docid", "document_id", *IMAGE_COLUMNS)
 GRADE_COLUMNS = ("relevance", "grade", "score", "rel", "label", "agg_score")
+HIGHEST_GRADE = 10**9  # far above any in use, and its sums are far from overflowing
 
 _Entry = tuple[str, str, float]
 
@@ -205,6 +206,8 @@ def _number(value: Any) -> float | None:
 
 def _grade(value: Any, where: str) -> float:
     number = _number(value)
-    if number is None or not math.isfinite(number):
-        raise CaptionsError(f"{where} has the grade {value!r}, which is not a finite number. Mend it.")
+    if number is None or not math.isfinite(number) or number > HIGHEST_GRADE:
+        raise CaptionsError(
+            f"{where} has the grade {value!r}, which is not a finite number up to {HIGHEST_GRADE:,}. Mend it."
+        )
     return max(0.0, number)

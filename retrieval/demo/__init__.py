@@ -11,7 +11,7 @@ from retrieval.collection import Collection
 from retrieval.contact_sheet import write_contact_sheet
 from retrieval.corpus.captions import read_captions
 from retrieval.errors import CorpusError
-from retrieval.evaluate import Evaluation, evaluate
+from retrieval.evaluate.evaluation import Evaluation, evaluate
 from retrieval.maintain import IndexReport, Options, Watcher, index_folders
 from retrieval.types import Hit
 

@@ -45,6 +45,14 @@ def load_encoder(
     return OpenClipEncoder(load_model(), device=device, precision=precision)
 
 
+def check_name(name: str) -> None:
+    """Raise the UnknownModelError or WeightsError that `load_encoder` is sure to raise; loads no weights."""
+    if name not in (AUTO, BUILTIN):
+        from retrieval.encoders.names import resolve
+
+        resolve(name)
+
+
 def load_recorded_encoder(
     record: EncoderRecord, collection: str, *, device: str = "auto", precision: str = "auto"
 ) -> Encoder:

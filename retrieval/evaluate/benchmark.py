@@ -13,11 +13,12 @@ from pathlib import Path
 from indexes import IndexSpec, cap_threads
 from retrieval import __version__
 from retrieval.collection import Collection
+from retrieval.corpus.qrels import read_judgements
 from retrieval.embedded import open_embedded
-from retrieval.encoders import AUTO
+from retrieval.encoders import AUTO, check_name
 from retrieval.errors import EncoderMismatchError
-from retrieval.evaluate import Evaluation, evaluate_task
-from retrieval.evaluate.compare import Difference, best_models, differences
+from retrieval.evaluate.compare import Difference, differences
+from retrieval.evaluate.evaluation import Evaluation, evaluate_task
 from retrieval.evaluate.failures import Failure, worst_failures
 from retrieval.evaluate.index_losses import MOST_QUERIES, IndexScores, index_scores
 from retrieval.evaluate.published import (
@@ -92,11 +93,6 @@ class BenchmarkReport:
     def task(self) -> Task:
         return self.evaluations[0].task
 
-    @property
-    def best(self) -> set[tuple[str, str, str, str]]:
-        """(model, direction, language, metric) of the best values."""
-        return best_models({one.model: one.directions for one in self.evaluations})
-
     def to_json(self) -> dict[str, object]:
         """Fractions, not percentages."""
         return {
@@ -117,10 +113,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError, PublishedError.
     """
     subject = find_subject(request.target, request.captioning, root=request.root)
-    if request.published:  # before hours of embedding
-        require_published(subject.dataset)
-        for model in set(request.models) - {AUTO}:
-            published_numbers(model, subject.dataset)
+    _check(request, subject)
     with ExitStack() as opened:
         collections = [opened.enter_context(one) for one in _collections(subject, request, progress)]
         task = make_task(
@@ -165,6 +158,18 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     )
 
 
+def _check(request: Request, subject: Subject) -> None:
+    """Raise what would else be raised after hours of embedding."""
+    for model in request.models:
+        check_name(model)
+    for file in filter(None, (request.judgements, request.extra)):
+        read_judgements(file)
+    if request.published:
+        require_published(subject.dataset)
+        for model in set(request.models) - {AUTO}:
+            published_numbers(model, subject.dataset)
+
+
 def _collections(subject: Subject, request: Request, progress: Progress) -> list[Collection]:
     if subject.collection is not None:
         if request.models:
@@ -179,6 +184,8 @@ def _collections(subject: Subject, request: Request, progress: Progress) -> list
     try:
         for model in request.models or (None,):
             collections.append(_embedded(subject.folder, model, request, progress))
+            for factory in request.indexes:  # before the next model is embedded
+                IndexSpec(factory).validate(collections[-1].manifest.encoder.dim)
     except BaseException:
         for collection in collections:
             collection.close()

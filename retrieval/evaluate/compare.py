@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.bootstrap import Estimate, percentile_interval, resampled_means
-from retrieval.evaluate.scores import MEAN_RANK, MEDIAN_RANK, DirectionScores, Sampling
+from retrieval.bootstrap import UNKNOWN, Estimate, percentile_interval, resampled_means
+from retrieval.evaluate.scores import MEDIAN_RANK, DirectionScores, Sampling
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def paired_difference(
     """Mean of values - reference, (q,) each, and its interval; nan where neither was judged."""
     difference = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
     if np.isnan(difference).all():
-        return Estimate(float("nan"), float("nan"), float("nan"))
+        return UNKNOWN
     drawn = resampled_means(difference, clusters=clusters, resamples=sampling.resamples, seed=sampling.seed)
     return Estimate(float(np.nanmean(difference)), *map(float, percentile_interval(drawn)))
 
@@ -64,17 +63,3 @@ def differences(
         for ours, theirs in zip(scores, reference_scores, strict=True)
         for metric, values in ours.per_query.items() if metric != MEDIAN_RANK
     ]
-
-
-def best_models(scores: Mapping[str, Sequence[DirectionScores]]) -> set[tuple[str, str, str, str]]:
-    """(model, direction, language, metric) of the best value in each column; ties share it."""
-    best: dict[tuple[str, str, str], float] = {}
-    goodness: dict[tuple[str, str, str, str], float] = {}
-    for model, directions in scores.items():
-        for one in directions:
-            for metric, estimate in one.estimates.items():
-                column = one.direction, one.language, metric
-                good = -estimate.value if metric in (MEDIAN_RANK, MEAN_RANK) else estimate.value
-                goodness[(model, *column)] = good
-                best[column] = max(best.get(column, -math.inf), good)
-    return {key for key, good in goodness.items() if good == best[key[1:]]}

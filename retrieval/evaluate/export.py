@@ -22,14 +22,16 @@ import numpy as np
 
 from indexes import exact_search
 from retrieval.errors import ExportError, ImageError
-from retrieval.evaluate import Evaluation
-from retrieval.evaluate.scores import MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, DirectionScores
+from retrieval.evaluate.evaluation import Evaluation
+from retrieval.evaluate.scores import MEDIAN_RANK, RANKS, TEXT_TO_IMAGE, DirectionScores
 from retrieval.evaluate.task import Task
+from retrieval.files import obstacle
 from retrieval.images import open_image
 
 TREC, CSV, CLIP_BENCHMARK = KINDS = ("trec", "csv", "clip-benchmark")
 DEPTH = 100  # results of a query in a TREC run
 RESULTS_LISTED = 10
+UNDETERMINED = "und"  # ISO 639's code for captions whose language nobody names
 SAMPLES_A_SHARD = 10_000
 BYTES_A_SHARD = 10**9
 # trec_eval orders by score in float32, which resolves 1.2e-7 around 1.
@@ -54,18 +56,18 @@ def export(folder: Path, report: Measured, kinds: Sequence[str]) -> list[Path]:
     """
     check_targets(folder, kinds)
     written = []
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         target = folder / kind
         if kind == CLIP_BENCHMARK:
             task = report.evaluations[0].task
             for language in task.languages:
                 part, _ = task.in_language(language)
-                apart = target / _file_name(language) if len(task.languages) > 1 else target
+                apart = target / (_file_name(language) or UNDETERMINED) if len(task.languages) > 1 else target
                 export_webdataset(apart, report.paths, part)
         else:
             write = {TREC: export_trec, CSV: export_csv}[kind]
-            for one in report.evaluations:
-                write(target / _file_name(one.model) if len(report.evaluations) > 1 else target, one)
+            for name, one in zip(_folder_names([one.model for one in report.evaluations]), report.evaluations):
+                write(target / name if len(report.evaluations) > 1 else target, one)
         written.append(target)
     return written
 
@@ -74,6 +76,9 @@ def check_targets(folder: Path, kinds: Sequence[str]) -> None:
     """Raises ExportError if `export` would: better now than after an hour of measuring."""
     for kind in kinds:
         _refuse_content(folder / kind)
+        reason = obstacle(folder / kind)
+        if reason:
+            raise ExportError(f"{folder / kind} cannot be written: {reason}. Give another folder.")
 
 
 def export_trec(folder: Path, evaluation: Evaluation, *, depth: int = DEPTH) -> list[Path]:
@@ -124,7 +129,7 @@ def export_csv(folder: Path, evaluation: Evaluation) -> list[Path]:
         for scores in evaluation.directions:
             is_new = scores.direction not in files
             path = files.setdefault(scores.direction, folder / f"{scores.direction}.csv")
-            metrics = [name for name in scores.per_query if name not in (MEDIAN_RANK, MEAN_RANK)]
+            metrics = [name for name in scores.per_query if name not in RANKS]
             search = _searched(evaluation, scores, names, RESULTS_LISTED)
             by_text = scores.direction == TEXT_TO_IMAGE
             with open(path, "w" if is_new else "a", encoding="utf-8", newline="") as lines:
@@ -188,7 +193,7 @@ class _Search:
 
 def _searched(evaluation: Evaluation, scores: DirectionScores, caption_names: Sequence[str], k: int) -> _Search:
     task = evaluation.task
-    captions = np.flatnonzero([caption.language == scores.language for caption in task.captions])
+    captions = task.captions_in(scores.language)
     names = [caption_names[place] for place in captions]
     texts = evaluation.texts[captions]
     if scores.direction == TEXT_TO_IMAGE:
@@ -235,6 +240,12 @@ def _without_blanks(name: str) -> str:
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _folder_names(models: Sequence[str]) -> list[str]:
+    """A folder's name for each model, never hidden; numbered where two would share one."""
+    names = [_file_name(model).lstrip("._") or "model" for model in models]
+    return names if len(set(names)) == len(names) else [f"{at}_{name}" for at, name in enumerate(names, 1)]
 
 
 class _Shards:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexes import exact_search
-from retrieval.evaluate import Evaluation
+from retrieval.evaluate.evaluation import Evaluation
 from retrieval.evaluate.scores import TEXT_TO_IMAGE, DirectionScores
-from retrieval.metrics import UNRANKED
 
 RESULTS_SHOWN = 5
 RIGHT_ONES_SHOWN = 5
@@ -45,30 +44,29 @@ class Failure:
     should: list[Answer]
 
 
-def worst_failures(evaluation: Evaluation, paths: dict[str, str], most: int, *, k: int = 1) -> list[Failure]:
+def worst_failures(evaluation: Evaluation, paths: dict[str, str], most: int) -> list[Failure]:
     """The `most` queries of each direction and language with the worst ranks, worst first.
 
     paths  image id -> path of the file
-    k      a query fails if no right answer is among the first k
 
-    Queries of equal rank come in the task's order.
+    A query fails if what comes first is wrong. Queries of equal rank come in the task's order.
     """
     return [
         failure
         for scores in evaluation.directions
-        for failure in _of_direction(evaluation, scores, paths, most, k)
+        for failure in _of_direction(evaluation, scores, paths, most)
     ]
 
 
 def _of_direction(
-    evaluation: Evaluation, scores: DirectionScores, paths: dict[str, str], most: int, k: int
+    evaluation: Evaluation, scores: DirectionScores, paths: dict[str, str], most: int
 ) -> list[Failure]:
     task = evaluation.task
-    captions = np.flatnonzero([caption.language == scores.language for caption in task.captions])
+    captions = task.captions_in(scores.language)
     images = np.arange(len(task.ids))
     by_text = scores.direction == TEXT_TO_IMAGE
     first = scores.ranks.first
-    failed = np.flatnonzero(scores.ranks.answerable & ((first > k) | (first == UNRANKED)))
+    failed = np.flatnonzero(scores.ranks.answerable & (first != 1))
     failed = failed[np.argsort(-first[failed], kind="stable")][:most]
     if not len(failed):
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,15 @@ import numpy as np
 
 from retrieval import metrics
 from retrieval.bootstrap import (
-    RESAMPLES, Estimate, mean_intervals, median_interval, percentile_interval, resampled_means,
+    RESAMPLES, UNKNOWN, Estimate, mean_intervals, median_interval, percentile_interval, resampled_means,
 )
 from retrieval.metrics import RelevantRanks
 
 K = (1, 5, 10)
 TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
-MEDIAN_RANK, MEAN_RANK = "median_rank", "mean_rank"
+# Of the first right answer. Lower ranks are better; of every other metric higher values are.
+MEDIAN_RANK, MEAN_RANK = RANKS = ("median_rank", "mean_rank")
+_FROM_0_TO_1 = ("MRR", "mAP", "nDCG")
 
 _AT_K: dict[str, Callable[[RelevantRanks, int], np.ndarray]] = {
     "R": metrics.hit_rate,
@@ -29,9 +30,6 @@ _OVERALL: dict[str, Callable[[RelevantRanks], np.ndarray]] = {
     "MRR": metrics.reciprocal_rank,
     "mAP": metrics.average_precision,
 }
-
-
-_UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,9 @@ class DirectionScores:
         }
 
 
-def metric_names(ks: Sequence[int]) -> list[str]:
-    """Every metric, in the order in which they are shown."""
-    at_k = [f"{name}@{k}" for name in _AT_K for k in ks]
-    return [*at_k, *_OVERALL, MEDIAN_RANK, MEAN_RANK]
+def in_percent(metric: str) -> bool:
+    """Whether papers print it in percent: not ranks, nor MRR, mAP and nDCG, which go from 0 to 1."""
+    return metric not in RANKS and not metric.startswith(_FROM_0_TO_1)
 
 
 def score(
@@ -98,7 +95,7 @@ def score(
     if ranks.answerable.any():
         estimates = _estimates(per_query, first, ranks.answerable, clusters, sampling)
     else:
-        estimates = dict.fromkeys([*per_query, MEDIAN_RANK, MEAN_RANK], _UNKNOWN)
+        estimates = dict.fromkeys([*per_query, *RANKS], UNKNOWN)
     per_query[MEDIAN_RANK] = per_query[MEAN_RANK] = first
     return DirectionScores(
         direction, language, int(ranks.answerable.sum()), documents, ranks, clusters, per_query, estimates
@@ -129,7 +126,7 @@ def r_sum(directions: Sequence[DirectionScores], sampling: Sampling = Sampling()
     nan if a direction has no query with a right answer.
     """
     if not all(one.queries for one in directions):
-        return _UNKNOWN
+        return UNKNOWN
     total, drawn = 0.0, np.zeros(sampling.resamples)
     for one in directions:
         hits = np.stack([values for name, values in one.per_query.items() if name.startswith("R@")], axis=1)

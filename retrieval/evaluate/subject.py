@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.corpus.captions import CaptionSet, read_captions
-from retrieval.corpus.datasets import DATASETS, images_in, load_dataset
+from retrieval.corpus.datasets import DATASETS, load_dataset
+from retrieval.corpus.sources import images_in
 from retrieval.corpus.staging import stage
 from retrieval.errors import CaptionsError, CorpusError, DatasetError
 from retrieval.files import cache_folder
-from retrieval import manifest
+from retrieval.manifest import FILE_NAME as MANIFEST
+from retrieval.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,22 @@ class Subject:
 
 
 def find_subject(target: str, captioning: Captioning, *, root: Path | None = None) -> Subject:
-    """Find out what `target` names: a path if there is one, else a data set, which lies in `root`.
+    """Find out what `target` names: with `root` a data set that lies there, if it is one's name; else a path.
 
     Images of tars are unpacked, and scattered ones linked, into the cache folder.
 
     Raises CorpusError (DatasetError for a data set that is not laid out as expected), CaptionsError.
     """
+    if not target:  # an unset shell variable must not mean the current folder
+        raise CorpusError("The target is empty. Name a collection, a folder, a .tar, or a data set.")
     path = Path(target)
-    if root is not None:
+    # RETRIEVAL_DATA gives a root to every run, those on one's own images too.
+    if root is not None and (target in DATASETS or not path.exists()):
         return _of_dataset(target, root, captioning)
     if path.exists():
         return _of_path(path, captioning)
     if path.suffix == ".collection":
-        manifest.Manifest.load(path)  # says that it is not there, and how to make it
+        Manifest.load(path)  # says that it is not there, and how to make it
     if target in DATASETS:
         raise DatasetError(
             f"{target} is a data set; say where you keep it: --root FOLDER, or RETRIEVAL_DATA in the environment."
@@ -70,7 +75,7 @@ def find_subject(target: str, captioning: Captioning, *, root: Path | None = Non
 
 
 def _of_dataset(name: str, root: Path, captioning: Captioning) -> Subject:
-    if captioning.file is not None:
+    if captioning.file is not None and name in DATASETS:
         raise CaptionsError(
             f"{name} is a data set with captions of its own. Leave out --captions, or leave out --root "
             "and give the folder of images."
@@ -96,7 +101,7 @@ def _of_path(path: Path, captioning: Captioning) -> Subject:
         before = len(captions.captions)
         captions = captions.first_per_image(captioning.per_image)
         rules.append(f"The first {captioning.per_image} captions of an image: {len(captions.captions):,} of {before:,}.")
-    if path.is_dir() and (path / manifest.FILE_NAME).exists():
+    if path.is_dir() and (path / MANIFEST).exists():
         return Subject(path.name, captions, tuple(rules), collection=path)
     folder = path if path.is_dir() else _staged(images_in(path), path.stem, path)
     return Subject(path.name, captions, tuple(rules), folder=folder)

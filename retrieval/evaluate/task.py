@@ -48,7 +48,9 @@ class Problems:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """ids          n images that compete, captioned or not
+    """What is asked, of which images, and what is right.
+
+    ids            n images that compete, captioned or not
     captions       c captions that have an image here
     images         (c,) int64, position in ids of each caption's image
     text_to_image  for c queries, rows are positions in ids
@@ -69,9 +71,13 @@ class Task:
         """In order of appearance; [""] where the captions name none."""
         return list(dict.fromkeys(caption.language for caption in self.captions))
 
+    def captions_in(self, language: str) -> np.ndarray:
+        """Positions of one language's captions."""
+        return np.flatnonzero([caption.language == language for caption in self.captions])
+
     def in_language(self, language: str) -> tuple[Task, np.ndarray]:
         """The task of one language's captions among all images, and which captions those are."""
-        chosen = np.flatnonzero([caption.language == language for caption in self.captions])
+        chosen = self.captions_in(language)
         place = np.full(len(self.captions), -1)
         place[chosen] = np.arange(len(chosen))
         whole = self.text_to_image
@@ -95,7 +101,7 @@ def make_task(
 
     ids         document ids of all images that compete
     judgements  a qrels file that says alone what is right; queries that it does not judge are left out
-    extra       a qrels file of right answers beside every caption's own image
+    extra       a qrels file of right answers beside those, or beside every caption's own image
     strict      refuse captions without images, images without captions, and what else is amiss
 
     Raises CaptionsError.
@@ -118,7 +124,10 @@ def make_task(
             queries = np.concatenate([queries, judged.captions])
             rows = np.concatenate([rows, judged.images])
             grades = np.concatenate([grades, judged.grades])
-            rules.append(f"Right answers are a caption's own image and those of {file.name}.")
+            rules.append(
+                f"Those of {file.name} are right too." if judgements
+                else f"Right answers are a caption's own image and those of {file.name}."
+            )
     problems = Problems(
         matched.missing, matched.ambiguous, matched.uncaptioned, read.empty, list(read.malformed),
         list(dict.fromkeys(unmatched)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from retrieval.evaluate.scores import IMAGE_TO_TEXT, TEXT_TO_IMAGE
 
@@ -52,6 +52,14 @@ def signed(show: Show) -> Show:
         return text if nothing else ("−" if value < 0 else "+") + text
 
     return shown
+
+
+def best_shown(
+    values: Iterable[float], show: Show, better: Callable[[Iterable[float]], float] = max
+) -> str | None:
+    """The best number as shown: what reads alike is equally good. None if there is nothing to choose."""
+    known = [value for value in values if not math.isnan(value)]
+    return show(better(known)) if len(set(map(show, known))) > 1 else None
 
 
 def plural(number: int, one: str, many: str | None = None) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from retrieval.errors import ExportError
 from retrieval.evaluate.benchmark import BenchmarkReport
-from retrieval.files import write_atomically
+from retrieval.files import obstacle, write_atomically
 from retrieval.report import numbers
 from retrieval.report.failures import failure_sections
 from retrieval.report.losses import losses
@@ -18,14 +19,14 @@ from retrieval.report.results import difference_table, published_table, results
 NAMES_SHOWN = 5  # of each problem
 
 
-def write_report(path: Path, report: BenchmarkReport, paths: Mapping[str, str] | None = None) -> None:
-    """Write the report as one HTML file without scripts or anything to load. Raises OSError.
-
-    paths  image id -> file, for thumbnails; None takes the report's own
+def write_report(path: Path, report: BenchmarkReport) -> None:
+    """Write the report as one HTML file without scripts or anything to load.
 
     An image that can no longer be read keeps its place, with the reason.
+
+    Raises ExportError if the file cannot be written.
     """
-    pictures = Pictures(report.paths if paths is None else paths)
+    pictures = Pictures(report.paths)
     title = f"Retrieval benchmark: {report.subject}"
     sections = _sections(report, pictures)
     page = element(
@@ -41,9 +42,21 @@ def write_report(path: Path, report: BenchmarkReport, paths: Mapping[str, str] |
                 element("main", [section for _, _, section in sections])),
         lang="en",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # File names that are not valid Unicode hold halves of surrogate pairs.
-    write_atomically(path, f"<!doctype html>\n{page}\n".encode("utf-8", "replace"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # File names that are not valid Unicode hold halves of surrogate pairs.
+        write_atomically(path, f"<!doctype html>\n{page}\n".encode("utf-8", "replace"))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}. Give another file.") from error
+
+
+def check_report_file(path: Path) -> None:
+    """Raises ExportError if `write_report` would: better now than after an hour of measuring."""
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder. Name the file, such as {path / 'report.html'}.")
+    reason = obstacle(path)
+    if reason:
+        raise ExportError(f"{path} cannot be written: {reason}. Give another file.")
 
 
 def _sections(report: BenchmarkReport, pictures: Pictures) -> list[tuple[str, str, Markup]]:

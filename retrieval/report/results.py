@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from retrieval.evaluate import Evaluation
+from retrieval.bootstrap import Estimate
 from retrieval.evaluate.benchmark import BenchmarkReport
 from retrieval.evaluate.compare import Difference
+from retrieval.evaluate.evaluation import Evaluation
 from retrieval.evaluate.published import PublishedCheck
-from retrieval.bootstrap import Estimate
-from retrieval.evaluate.scores import IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, DirectionScores
+from retrieval.evaluate.scores import (
+    IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, RANKS, TEXT_TO_IMAGE, DirectionScores, in_percent,
+)
 from retrieval.report import numbers
 from retrieval.report.bars import bars_svg
 from retrieval.report.markup import Markup, element
 from retrieval.report.scatter import series_class
 from retrieval.report.tables import Column, Group, table
 
-_RANKS = {MEDIAN_RANK: ("median rank", numbers.rank), MEAN_RANK: ("mean rank", numbers.decimal)}
-_FRACTIONS = ("MRR", "mAP", "nDCG")  # papers print these from 0 to 1, and the others in percent
+_SHOW_RANK = {MEDIAN_RANK: numbers.rank, MEAN_RANK: numbers.decimal}
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _main_table(caption: str, groups: Sequence[Group], metrics: Sequence[str]) -
     columns = [
         Column(
             _heading(metric), lambda row, metric=metric: row.scores.estimates[metric], _show(metric),
-            best=min if metric in _RANKS else max,
+            best=min if metric in RANKS else max,
             mark=lambda row, metric=metric: _mark(row.differences[metric]) if metric in row.differences else None,
         )
         for metric in metrics
@@ -151,19 +152,17 @@ def _languages(evaluations: Sequence[Evaluation], metric: str) -> Markup | None:
 
 
 def _heading(metric: str) -> str:
-    return _RANKS[metric][0] if metric in _RANKS else metric
+    return metric.replace("_", " ")
 
 
 def _show(metric: str) -> numbers.Show:
-    if metric in _RANKS:
-        return _RANKS[metric][1]
-    return numbers.fraction if metric.startswith(_FRACTIONS) else numbers.percent
+    return numbers.percent if in_percent(metric) else _SHOW_RANK.get(metric, numbers.fraction)
 
 
 def _mark(difference: Difference) -> Markup | None:
     if not difference.is_clear:
         return None
-    better = (difference.estimate.value > 0) != (difference.metric in _RANKS)  # a low rank is a good one
+    better = (difference.estimate.value > 0) != (difference.metric in RANKS)  # a low rank is a good one
     name = f"clearly {'better' if better else 'worse'} than {difference.reference}"
     return element(
         "span", "▲" if better else "▼", class_=f"mark {'better' if better else 'worse'}", role="img",

@@ -41,14 +41,13 @@ def scatter_svg(
     description: str,
     cost_label: str,
     quality_label: str,
-    log_cost: bool = True,
 ) -> Markup:
-    """A chart of `series`, name -> points: colours and shapes tell series apart.
+    """A chart of `series`, name -> points: colours and shapes tell series apart. Cost is logarithmic.
 
     Points that no other of their series beats are filled and joined by a line. Points with nan are
     left out. Labels stand where there is room; the name of every point is in its tooltip.
 
-    Raises ValueError if no point is left, or a cost is not above 0 on a logarithmic axis.
+    Raises ValueError if no point is left, or a cost is not above 0.
     """
     known = {
         name: [one for one in points if math.isfinite(one.cost) and math.isfinite(one.quality)]
@@ -57,7 +56,7 @@ def scatter_svg(
     everything = [point for points in known.values() for point in points]
     if not everything:
         raise ValueError("there are no points to draw")
-    costs = Axis.around([one.cost for one in everything], _LEFT, WIDTH - _RIGHT, log=log_cost)
+    costs = Axis.around([one.cost for one in everything], _LEFT, WIDTH - _RIGHT, log=True)
     qualities = Axis.around([one.quality for one in everything], HEIGHT - _BOTTOM, _TOP)
     fronts = [pareto_front([(one.cost, one.quality) for one in points]) for points in known.values()]
     legend, lines = _legend(list(known))

@@ -9,7 +9,7 @@ from typing import Any
 
 from retrieval.bootstrap import Estimate
 from retrieval.report.markup import Markup, element
-from retrieval.report.numbers import Show
+from retrieval.report.numbers import Show, best_shown
 
 Group = tuple[object, Sequence[Any]]  # a heading, or None for rows that need none, and its rows
 
@@ -53,7 +53,10 @@ def scrolling(content: Markup, name: str) -> Markup:
 def _body(
     heading: object, rows: Sequence[Any], name_of: Callable[[Any], object], columns: Sequence[Column]
 ) -> Markup:
-    best = [_best_shown(column, rows) for column in columns]
+    best = [
+        column.best and best_shown([_number(column.value(row)) for row in rows], column.show, column.best)
+        for column in columns
+    ]
     lines = [
         element(
             "tr",
@@ -66,14 +69,6 @@ def _body(
         across = element("th", element("span", heading), colspan=len(columns) + 1, scope="rowgroup")
         lines.insert(0, element("tr", across, class_="group"))
     return element("tbody", lines)
-
-
-def _best_shown(column: Column, rows: Sequence[Any]) -> str | None:
-    """The best number as shown: what reads alike is equally good. None if there is nothing to choose."""
-    known = [value for value in (_number(column.value(row)) for row in rows) if not math.isnan(value)]
-    if column.best is None or len(set(map(column.show, known))) < 2:
-        return None
-    return column.show(column.best(known))
 
 
 def _cell(column: Column, row: Any, best: str | None) -> Markup:

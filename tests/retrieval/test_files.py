@@ -1,9 +1,10 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from retrieval.files import cache_folder, write_atomically, write_json
+from retrieval.files import cache_folder, obstacle, write_atomically, write_json
 
 
 def test_new_and_replaced_content(tmp_path):
@@ -57,3 +58,23 @@ def test_cache_folder_is_the_users_choice(monkeypatch, tmp_path):
     monkeypatch.delenv("RETRIEVAL_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "retrieval"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("RETRIEVAL_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(OSError, match="no home folder.* Set RETRIEVAL_CACHE"):
+        cache_folder()
+
+
+def test_what_stands_in_the_way_of_a_file(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("")
+    assert obstacle(tmp_path / "new") is None and obstacle(tmp_path / "new" / "nested" / "r.html") is None
+    assert obstacle(tmp_path / "notes.txt" / "r.html") == f"{tmp_path / 'notes.txt'} is a file"
+    assert obstacle(tmp_path / "notes.txt") is None  # to be written over
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert obstacle(tmp_path / "new" / "r.html") == f"no leave to write in {tmp_path}"

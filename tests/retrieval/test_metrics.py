@@ -102,6 +102,16 @@ class TestRelevantRanks:
         assert found.first.tolist() == [3, 1]
         assert found.answerable.tolist() == [True, True]
 
+    @pytest.mark.parametrize("n", [2, 3, 14, 15, 33, 100])
+    def test_copies_of_a_document_rank_in_their_order(self, n):
+        """Whatever the last bits of a product: the last of n copies is behind all the others."""
+        random = np.random.default_rng(n)
+        documents = np.repeat(random.standard_normal((1, 512)).astype(np.float32), n, axis=0)
+        queries = random.standard_normal((30, 512)).astype(np.float32)
+        ranks = relevant_ranks(queries, documents, Relevance.from_lists([[n - 1]] * 30)).ranks
+        assert ranks.tolist() == [n] * 30
+        assert metrics.first_alike(documents).tolist() == [0] * n
+
     def test_among_equal_scores_the_lower_row_comes_first(self):
         documents = vectors(NORTH, EAST, EAST, EAST, NEAR_EAST)
         assert self.ranks(vectors(*[EAST] * 4), documents, [[1], [2], [3], [4]]) == [1, 2, 3, 4]

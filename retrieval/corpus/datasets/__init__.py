@@ -12,10 +12,10 @@ from pathlib import Path
 from retrieval.corpus.captions import CaptionSet, in_languages
 from retrieval.corpus.datasets import coco, flickr, multilingual, shards, table
 from retrieval.corpus.datasets.files import ALL, Files, Listed
-from retrieval.corpus.sources import ImageSource, images_in
+from retrieval.corpus.sources import ImageSource
 from retrieval.errors import DatasetError
 
-__all__ = ["ALL", "DATASETS", "Dataset", "ImageSource", "images_in", "load_dataset"]
+__all__ = ["ALL", "DATASETS", "Dataset", "load_dataset"]
 
 
 @dataclass(frozen=True)

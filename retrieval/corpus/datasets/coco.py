@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval.corpus.captions import read_captions
-from retrieval.corpus.datasets.files import ALL, Files, Listed, refuse_other_splits, split_or_none
+from retrieval.corpus.datasets.files import Files, Listed, refuse_other_splits, split_or_none, split_title
 
 COCO_TREE = """\
     ROOT/val2014/*.jpg                and train2014/*.jpg for the split train
@@ -21,8 +21,7 @@ VAL2017_HOME = "cocodataset.org (2017 val images, 2017 train/val annotations)"
 def coco(files: Files, split: str) -> Listed:
     path = files.find("dataset_coco.json")
     if path:
-        whose = f"Every split of {path.name}" if split == ALL else f"Karpathy's {split} split ({path.name})"
-        return Listed(read_captions(path, split=split_or_none(split)), whose)
+        return Listed(read_captions(path, split=split_or_none(split)), split_title("Karpathy's", split, path.name))
     names = [f"coco_{split}_karpathy.json", f"coco_karpathy_{split}.json"]
     path = files.find(*names)
     if not path:

@@ -112,6 +112,11 @@ def split_or_none(split: str) -> str | None:
     return None if split == ALL else split
 
 
+def split_title(whose: str, split: str, source: str) -> str:
+    """For `Listed.whose`."""
+    return f"Every split of {source}" if split == ALL else f"{whose} {split} split ({source})"
+
+
 def refuse_other_splits(split: str, there: Sequence[str], name: str) -> None:
     """Raises DatasetError."""
     if split not in (*there, ALL):

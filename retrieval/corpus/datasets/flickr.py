@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from retrieval.corpus.captions import CaptionSet, read_captions
-from retrieval.corpus.datasets.files import ALL, Files, Listed, refuse_other_splits, split_or_none
+from retrieval.corpus.datasets.files import ALL, Files, Listed, refuse_other_splits, split_or_none, split_title
 from retrieval.corpus.records import numbered_lines, read_text
 from retrieval.errors import DatasetError
 
@@ -31,16 +31,16 @@ def flickr8k(files: Files, split: str) -> Listed:
     path = files.find("captions.tsv", "dataset_flickr8k.json")
     if path:
         whose = "Karpathy's" if path.suffix == ".json" else "The"
-        return Listed(read_captions(path, split=split_or_none(split)), _title(whose, split, path.name))
+        return Listed(read_captions(path, split=split_or_none(split)), split_title(whose, split, path.name))
     path = files.find(f"flickr8k_{split}_karpathy.txt")
     if path:
-        return Listed(read_captions(path), _title("Karpathy's", split, path.name))
+        return Listed(read_captions(path), split_title("Karpathy's", split, path.name))
     path = files.find("Flickr8k.token.txt", "captions.txt")
     if not path:
         raise files.lacks("captions.tsv", "dataset_flickr8k.json", "Flickr8k.token.txt", "captions.txt")
     captions = read_captions(path)
     if split == ALL:
-        return Listed(captions, _title("The", split, path.name))
+        return Listed(captions, split_title("The", split, path.name))
     refuse_other_splits(split, list(_LISTS), "flickr8k")
     names = files.find(f"Flickr_8k.{_LISTS[split]}.txt")
     if not names:
@@ -49,16 +49,16 @@ def flickr8k(files: Files, split: str) -> Listed:
             f"Put it beside {path.name} (it is in Flickr8k_text.zip), or choose the split '{ALL}'."
         )
     wanted = {line.strip() for _, line in numbered_lines(read_text(names, "list of images"))}
-    return Listed(_of_images(captions, wanted, names.name), _title("The official", split, names.name))
+    return Listed(_of_images(captions, wanted, names.name), split_title("The official", split, names.name))
 
 
 def flickr30k(files: Files, split: str) -> Listed:
     path = files.find("dataset_flickr30k.json", "flickr_annotations_30k.csv")
     if path:
-        return Listed(read_captions(path, split=split_or_none(split)), _title("Karpathy's", split, path.name))
+        return Listed(read_captions(path, split=split_or_none(split)), split_title("Karpathy's", split, path.name))
     path = files.find(f"flickr30k_{split}_karpathy.txt")
     if path:
-        return Listed(read_captions(path), _title("Karpathy's", split, path.name))
+        return Listed(read_captions(path), split_title("Karpathy's", split, path.name))
     path = files.find("results.csv", "results_20130124.token")
     if not path:
         raise files.lacks("dataset_flickr30k.json", "flickr_annotations_30k.csv", f"flickr30k_{split}_karpathy.txt")
@@ -67,11 +67,7 @@ def flickr30k(files: Files, split: str) -> Listed:
             f"{path} names no splits, so the images of '{split}' are not known. Put dataset_flickr30k.json beside it "
             f"(caption_datasets.zip at cs.stanford.edu/people/karpathy/deepimagesent), or choose the split '{ALL}'."
         )
-    return Listed(read_captions(path), _title("The", split, path.name))
-
-
-def _title(whose: str, split: str, source: str) -> str:
-    return f"Every split of {source}" if split == ALL else f"{whose} {split} split ({source})"
+    return Listed(read_captions(path), split_title("The", split, path.name))
 
 
 def _of_images(found: CaptionSet, names: set[str], source: str) -> CaptionSet:

@@ -66,7 +66,8 @@ def test_cutoffs_are_the_users(run, collection, captions):
     (result,) = run("benchmark", collection, "--captions", captions, "-k", "3,2", "--json").objects
     metrics = result["models"][0]["results"][0]["metrics"]
     assert [name for name in metrics if name.startswith("R@")] == ["R@2", "R@3"]
-    for wrong, reason in (("0,1", "at least 1"), ("a", "whole numbers"), ("", "whole numbers")):
+    for wrong, reason in (("0,1", "at least 1"), ("a", "whole numbers"), ("", "whole numbers"),
+                          ("1,9999999999", "up to 2147483647")):
         done = run("benchmark", collection, "--captions", captions, "-k", wrong)
         assert done.status == 2 and reason in done.err
 
@@ -177,6 +178,11 @@ def test_strict_names_what_does_not_fit(run, collection, captions):
 
 @pytest.mark.parametrize(("arguments", "status", "said"), [
     (["no-such-thing"], 1, "neither a collection, a folder"),
+    (["", "--captions", "{captions}"], 1, "The target is empty"),
+    (["no-such-thing", "--root", "{photos}", "--captions", "{captions}"], 1, "no data set 'no-such-thing'"),
+    (["{collection}", "--captions", "{captions}", "--html", "{photos}"], 1, "is a folder. Name the file"),
+    (["{collection}", "--captions", "{captions}", "--html", "{captions}/r.html"], 1, "captions.csv is a file"),
+    (["{collection}", "--captions", "{captions}", "--export", "csv", "-o", "{captions}"], 1, "cannot be written"),
     (["flikr8k"], 1, "Did you mean the data set flickr8k"),
     (["flickr8k"], 1, "--root FOLDER"),
     (["{photos}"], 1, "--captions FILE"),
@@ -237,3 +243,44 @@ def test_published_numbers_that_do_not_match(run, karpathy, tiny_model, tiny_enc
 def test_what_is_not_published_is_said_before_embedding(run, karpathy, tiny_model):
     done = run("benchmark", "flickr30k", "--root", karpathy, "--model", "builtin", "--check-published")
     assert done.status == 1 and "No numbers are published for the model 'builtin'" in done.err
+
+
+def test_help_names_every_data_set_and_export(run):
+    """Written out there, since help must not wait for the modules that know."""
+    from retrieval.corpus.datasets import DATASETS
+    from retrieval.evaluate.export import KINDS
+
+    words = " ".join(run("benchmark", "--help").out.split())
+    assert f"or, with --root, a data set: {', '.join(DATASETS)}." in words
+    assert f"--export [{'|'.join(KINDS)}]" in words
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--model", "no-such-model"], "no model named 'no-such-model'"),
+    (["--qrels", "no-such-file"], "no judgements file"),
+    (["--extra-qrels", "{captions}"], "names no query"),
+])
+def test_mistakes_are_said_before_embedding(run, photo_folder, captions, tiny_model, tmp_path, monkeypatch, options, said):
+    captions.write_text(captions.read_text() + "flower.jpg,\n")
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    options = [option.format(captions=captions) for option in options]
+    done = run("benchmark", photo_folder, "--captions", captions, "--model", tiny_model, *options)
+    assert done.status == 1 and said in done.err and not (tmp_path / "cache").exists()
+
+
+def test_a_root_in_the_environment_leaves_ones_own_images_alone(run, photo_folder, captions, tiny_model, monkeypatch):
+    monkeypatch.setenv("RETRIEVAL_DATA", str(photo_folder))
+    done = run("benchmark", photo_folder, "--captions", captions, "--model", tiny_model, "--json")
+    assert done.status == 0 and done.objects[0]["subject"] == photo_folder.name
+
+
+def test_files_are_written_though_nobody_reads_on(run, collection, captions, tmp_path, monkeypatch):
+    from retrieval.cli import benchmark_tables
+
+    def closed(report):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(benchmark_tables, "print_values", closed)
+    run("benchmark", collection, "--captions", captions, "--html", tmp_path / "r.html",
+        "--export", "csv", "--export", "csv", "-o", tmp_path / "out")
+    assert (tmp_path / "r.html").exists() and (tmp_path / "out" / "csv" / "text_to_image.csv").exists()

@@ -161,3 +161,9 @@ def test_mistakes(run, classify, shades, tmp_path, monkeypatch):
 def test_a_second_run_says_the_same(classify):
     first, second = classify("--probe", "--json"), classify("--probe", "--json")
     assert json.loads(first.out) == json.loads(second.out)
+
+
+def test_an_unknown_model_is_said_before_the_first_is_embedded(run, shades, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    done = run("classify", shades, "--model", tiny_model, "--model", "no-such-model")
+    assert done.status == 1 and "no model named 'no-such-model'" in done.err and not (tmp_path / "cache").exists()

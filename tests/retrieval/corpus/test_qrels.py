@@ -59,6 +59,7 @@ class TestReadJudgements:
             ("q1 0 a.jpg 1\nq1 0 b.jpg x\n", "line 2 has the grade 'x', which is not a finite number"),
             ("q1 0 a.jpg 1\nq1 0 b.jpg nan\n", "line 2 has the grade 'nan'"),
             ("query,image,grade\nq1,a.jpg,1\nq1,b.jpg,inf\n", "line 3 has the grade 'inf'"),
+            ("query,image,grade\nq1,a.jpg,1e30\n", "line 2 has the grade '1e30'"),
             ("query,image,grade\nq1,a.jpg,1\nq1,b.jpg\n", "line 3 has 2 fields, the header 3"),
             ("query,image\nq1,a.jpg\nq1,\n", "line 3 names no document"),
             ("query,image\nq1,a.jpg\n,b.jpg\n", "line 3 names no query"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrieval.corpus.captions import CaptionSet
-from retrieval.evaluate import evaluate_task
+from retrieval.evaluate.evaluation import evaluate_task
 from retrieval.evaluate.scores import Sampling
 from retrieval.evaluate.task import make_task
 

@@ -347,6 +347,19 @@ class TestFolders:
             assert archive.extractfile("s0000000.txt").read().decode() == "蜜蜂"
         assert (tmp_path / "clip-benchmark" / "en" / "dataset_type.txt").is_file()
 
+    def test_captions_without_a_language_beside_others(self, compared, pictures, tmp_path):
+        captions = {Caption("b.png", "a bee", language="en"): 0, Caption("b.png", "buzz"): 1}
+        one = compared({"b.png": 0}, captions)
+        export(tmp_path, SimpleNamespace(evaluations=[one], paths=pictures), ["clip-benchmark"])
+        assert sorted(path.name for path in (tmp_path / "clip-benchmark").iterdir()) == ["en", "und"]
+
+    def test_models_of_one_name_and_hidden_ones(self, compared, report, tmp_path):
+        for models, folders in ((["my model", "my_model"], ["1_my_model", "2_my_model"]),
+                                (["../tiny", "."], ["tiny", "model"])):
+            report.evaluations = [compared({"b.png": 0}, {Caption("b.png", "a bee"): 0}, model=one) for one in models]
+            export(tmp_path / folders[0], report, ["csv", "csv"])
+            assert sorted(path.name for path in (tmp_path / folders[0] / "csv").iterdir()) == sorted(folders)
+
     def test_targets_can_be_checked_before(self, report, tmp_path):
         check_targets(tmp_path, KINDS)
         export(tmp_path, report, ["csv"])
@@ -356,3 +369,6 @@ class TestFolders:
         with pytest.raises(ExportError, match="csv already holds files"):
             export(tmp_path, report, ["trec", "csv"])
         assert not (tmp_path / "trec").exists()
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ExportError, match="out/trec cannot be written: .*file is a file. Give another folder."):
+            check_targets(tmp_path / "file" / "out", ["trec"])

@@ -6,7 +6,8 @@ import pytest
 from indexes import IndexSpec, exact_search
 from indexes.errors import SpecError
 from retrieval.corpus.captions import Caption
-from retrieval.evaluate import Evaluation, index_losses, score_directions
+from retrieval.evaluate import index_losses
+from retrieval.evaluate.evaluation import Evaluation, score_directions
 from retrieval.evaluate.index_losses import index_scores
 from retrieval.evaluate.scores import Sampling
 from retrieval.evaluate.task import Task
@@ -96,3 +97,25 @@ def test_json(noisy):
     one = index_scores(noisy, [IndexSpec("IVF8,Flat", nprobe=3)], ks=(1, 10), sampling=FEW)[0].to_json()
     assert (one["index"], one["nprobe"], one["vectors"], one["dim"]) == ("IVF8,Flat", 1, 300, 16)
     assert set(one["found"]) == {"R@1", "R@10"} and one["ann_recall@10"] <= 1
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "HNSW8"])
+def test_which_copy_of_a_picture_comes_is_no_loss(factory):
+    """Every picture three times: which of three equal scores reaches the k-th place is the index's choice."""
+    random = np.random.default_rng(4)
+    images = np.repeat(unit(random.standard_normal((20, 16))), 3, axis=0)
+    owners = np.arange(60)
+    copied = evaluation(images, unit(images + 0.4 * random.standard_normal((60, 16))), owners)
+    one = index_scores(copied, [IndexSpec(factory)], ks=(1, 2, 5), sampling=FEW)[-1]
+    assert one.measured.ann_recall == 1.0
+    assert one.exact == one.codes == one.found
+    assert 0 < one.exact[1].value < one.exact[2].value < one.exact[5].value
+
+
+def test_copies_take_the_places_of_exact_search():
+    copies = index_losses._copies(np.float32([[1, 0], [0, 1], [1, 0], [0.6, 0.8], [1, 0]]))
+    assert copies == {row: [0, 2, 4] for row in (0, 2, 4)}
+    rows = np.array([[4, 1, 2, 0], [2, 3, -1, -1], [4, 4, 4, 4]])
+    in_order = index_losses._earlier_copies_first(rows, copies)
+    assert in_order.tolist() == [[0, 1, 2, 4], [0, 3, -1, -1], [0, 2, 4, 4]]
+    assert rows[0, 0] == 4  # the caller's stay as they were

@@ -5,7 +5,7 @@ import pytest
 
 from retrieval.bootstrap import mean_intervals, median_interval
 from retrieval.evaluate.scores import (
-    IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, Estimate, Sampling, metric_names, r_sum, score,
+    IMAGE_TO_TEXT, MEAN_RANK, MEDIAN_RANK, TEXT_TO_IMAGE, Estimate, Sampling, in_percent, r_sum, score,
 )
 from retrieval.metrics import Relevance, RelevantRanks
 
@@ -36,7 +36,10 @@ def test_every_metric_by_name():
         "MRR": pytest.approx((1 + 1 / 2 + 1 / 40) / 3), "mAP": pytest.approx((1 + 1 / 2 + 1 / 40) / 3),
         MEDIAN_RANK: 2, MEAN_RANK: pytest.approx(43 / 3),
     }
-    assert list(scores.estimates) == list(scores.per_query) == metric_names((1, 5))
+    assert list(scores.estimates) == list(scores.per_query) == [
+        "R@1", "R@5", "recall@1", "recall@5", "precision@1", "precision@5", "F1@1", "F1@5", "nDCG@1", "nDCG@5",
+        "MRR", "mAP", MEDIAN_RANK, MEAN_RANK,
+    ]
     assert (scores.queries, scores.documents, scores.direction, scores.language) == (3, 50, TEXT_TO_IMAGE, "")
     assert scores.hit_rates == {1: pytest.approx(1 / 3), 5: pytest.approx(2 / 3)}
 
@@ -89,7 +92,14 @@ def test_json_holds_fractions():
     assert (found["direction"], found["language"], found["queries"], found["documents"]) == (TEXT_TO_IMAGE, "zh", 3, 7)
     assert found["metrics"]["R@1"][0] == 0.333333
     assert found["metrics"][MEDIAN_RANK][0] == 2
-    assert list(found["metrics"]) == metric_names((1,))
+    assert list(found["metrics"]) == [
+        "R@1", "recall@1", "precision@1", "F1@1", "nDCG@1", "MRR", "mAP", MEDIAN_RANK, MEAN_RANK,
+    ]
+
+
+def test_what_papers_print_in_percent():
+    shown = score(TEXT_TO_IMAGE, ranked([1]), np.arange(1), 7, ks=(5,)).estimates
+    assert [name for name in shown if in_percent(name)] == ["R@5", "recall@5", "precision@5", "F1@5"]
 
 
 def test_estimates_in_json():

@@ -100,6 +100,7 @@ class TestJudgements:
         alone.write_text("b0 0 a.png 2\n")
         task = make_task(read(*CAPTIONS), IDS, judgements=alone, extra=qrels("b0 0 b.png 1"))
         assert pairs(task.text_to_image) == {0: {0: 2, 1: 1}}
+        assert task.rules == ("Right answers are those of alone.txt alone.", "Those of judged.txt are right too.")
 
     def test_names_that_are_not_here(self, qrels):
         task = make_task(read(*CAPTIONS), IDS, extra=qrels("a0 0 c.png 1", "zz 0 c.png 1", "a0 0 zz.png 1"))

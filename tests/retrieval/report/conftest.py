@@ -12,7 +12,7 @@ from PIL import Image
 
 from indexes import IndexSpec, exact_search, measure_index
 from retrieval.corpus.layouts import Caption
-from retrieval.evaluate import Evaluation, score_directions
+from retrieval.evaluate.evaluation import Evaluation, score_directions
 from retrieval.evaluate.benchmark import BenchmarkReport
 from retrieval.evaluate.compare import differences
 from retrieval.evaluate.failures import worst_failures
@@ -22,7 +22,7 @@ from retrieval.bootstrap import Estimate
 from retrieval.evaluate.scores import Sampling, r_sum
 from retrieval.evaluate.task import Problems, Task
 from retrieval.metrics import Relevance
-from retrieval.report import write_report
+from retrieval.report.page import write_report
 
 SAMPLING = Sampling(resamples=200)
 SOURCES = {  # name of the copy -> photo of `photo_folder`; None: magenta, a colour that no photo has
@@ -150,8 +150,8 @@ def full(images):
 def body():
     """Write a report and parse what it shows: a page that is no well-formed XML fails."""
 
-    def written(path, report, paths):
-        write_report(path, report, paths)
+    def written(path, report):
+        write_report(path, report)
         page = path.read_text(encoding="utf-8")
         return ElementTree.fromstring(page[page.index("<body>") : page.index("</body>") + len("</body>")])
 

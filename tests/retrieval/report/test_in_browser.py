@@ -9,7 +9,7 @@ from html import escape, unescape
 import pytest
 from PIL import Image
 
-from retrieval.report import write_report
+from retrieval.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium or Chrome on this machine")
@@ -56,9 +56,9 @@ def chromium(folder, *options, page):
 
 
 @pytest.fixture
-def report(full, images, tmp_path):
+def report(full, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, full, images)
+    write_report(path, full)
     return path
 
 

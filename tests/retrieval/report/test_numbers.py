@@ -30,3 +30,15 @@ def test_words():
     assert numbers.plural(0, "image") == "0 images"
     assert numbers.direction("text_to_image", "de") == "Text to image, de"
     assert numbers.direction("image_to_text") == "Image to text"
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "best"),
+    [
+        ([0.1234, 0.1236, 0.5], max, "50.0"), ([0.1234, 0.1236, 0.5], min, "12.3"),
+        ([0.5001, 0.5004], max, None),  # both read 50.0
+        ([0.5, nan], max, None), ([0.2, nan, 0.1], max, "20.0"), ([], max, None),
+    ],
+)
+def test_the_best_is_told_from_what_readers_see(values, better, best):
+    assert numbers.best_shown(values, numbers.percent, better) == best

@@ -2,15 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval.report import write_report
+from retrieval.errors import ExportError
+from retrieval.report.page import check_report_file, write_report
 
 
 def text(element):
     return "".join(element.itertext())
 
 
-def test_what_was_measured_comes_first(body, full, images, tmp_path):
-    tree = body(tmp_path / "new" / "folder" / "report.html", full, images)
+def test_what_was_measured_comes_first(body, full, tmp_path):
+    tree = body(tmp_path / "new" / "folder" / "report.html", full)
     header = tree.find("header")
     assert header.find("h1").text == "Retrieval benchmark: Photos & <friends>"
     assert text(header.find("p")) == (
@@ -27,8 +28,8 @@ def test_what_was_measured_comes_first(body, full, images, tmp_path):
     assert [one.text for one in settings] == ["ks", "1, 3", "versions", "numpy 2.0", "seed", "0"]
 
 
-def test_sections_in_order_and_reachable(body, full, images, tmp_path):
-    tree = body(tmp_path / "report.html", full, images)
+def test_sections_in_order_and_reachable(body, full, tmp_path):
+    tree = body(tmp_path / "report.html", full)
     anchors = [one.get("id") for one in tree.findall("main/section")]
     assert anchors == ["results", "differences", "indexes", "published", "failures"]
     links = [(one.get("href"), one.text) for one in tree.findall("nav//a")]
@@ -41,8 +42,8 @@ def test_sections_in_order_and_reachable(body, full, images, tmp_path):
     assert named <= set(ids) and len(named) == len(list(tree.iter("section")))
 
 
-def test_failures_of_every_model_are_shown(body, full, images, tmp_path):
-    tree = body(tmp_path / "report.html", full, images)
+def test_failures_of_every_model_are_shown(body, full, tmp_path):
+    tree = body(tmp_path / "report.html", full)
     failed = [one for failures in full.failures.values() for one in failures]
     articles = tree.findall("main/section[@id='failures']/section/article")
     assert len(articles) == len(failed) > 8
@@ -50,16 +51,16 @@ def test_failures_of_every_model_are_shown(body, full, images, tmp_path):
     assert all(shown.endswith(one.text or one.id) for shown, one in zip(asked, failed))
 
 
-def test_each_image_is_embedded_once(body, full, images, tmp_path):
-    tree = body(tmp_path / "report.html", full, images)
+def test_each_image_is_embedded_once(body, full, tmp_path):
+    tree = body(tmp_path / "report.html", full)
     embedded = [one.get("href") for one in tree.iter("image")]
     assert len(embedded) == len(set(embedded)) == 7  # of nine two cannot be read
     assert len(list(tree.iter("use"))) > 3 * len(embedded)
 
 
-def test_the_file_needs_nothing_else(body, full, images, tmp_path):
+def test_the_file_needs_nothing_else(body, full, tmp_path):
     path = tmp_path / "report.html"
-    tree = body(path, full, images)
+    tree = body(path, full)
     assert {one.tag for one in tree.iter()}.isdisjoint({"script", "link", "iframe", "base", "object", "img"})
     page = path.read_text(encoding="utf-8")
     assert "http" not in page and "url(" not in page and "@import" not in page
@@ -67,23 +68,29 @@ def test_the_file_needs_nothing_else(body, full, images, tmp_path):
     assert "<title>Retrieval benchmark: Photos &amp; &lt;friends&gt;</title>" in page
 
 
-def test_the_reports_own_paths_are_the_default(body, full, tmp_path):
-    assert len(list(body(tmp_path / "report.html", full, None).iter("image"))) == 7
-
-
-def test_a_name_that_is_not_unicode_does_not_stop_the_report(full, images, tmp_path):
+def test_a_name_that_is_not_unicode_does_not_stop_the_report(full, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, replace(full, unreadable=[("caf\udce9.jpg", "gone")]), images)
+    write_report(path, replace(full, unreadable=[("caf\udce9.jpg", "gone")]))
     assert "caf?.jpg (gone)" in path.read_text(encoding="utf-8")
 
 
-def test_a_folder_in_the_way(full, images, tmp_path):
-    with pytest.raises(OSError):
-        write_report(tmp_path, full, images)
+def test_a_folder_in_the_way(full, tmp_path):
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_report(tmp_path, full)
+    with pytest.raises(ExportError, match="is a folder. Name the file"):
+        check_report_file(tmp_path)
 
 
-def test_nothing_is_said_about_what_was_not_measured(body, one_model, images, tmp_path):
-    tree = body(tmp_path / "report.html", one_model, images)
+def test_places_can_be_checked_before(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "new" / "nested" / "report.html"):
+        check_report_file(path)
+    with pytest.raises(ExportError, match="file is a file. Give another file."):
+        check_report_file(tmp_path / "file" / "report.html")
+
+
+def test_nothing_is_said_about_what_was_not_measured(body, one_model, tmp_path):
+    tree = body(tmp_path / "report.html", one_model)
     header = tree.find("header")
     assert [one.tag for one in header] == ["h1", "p"]
     assert text(header.find("p")) == (

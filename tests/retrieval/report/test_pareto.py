@@ -3,7 +3,7 @@ from math import nan
 import numpy as np
 import pytest
 
-from retrieval.report import pareto_front
+from retrieval.report.pareto import pareto_front
 
 
 @pytest.mark.parametrize(("points", "front"), [

@@ -34,8 +34,8 @@ def heads(table):
 
 
 @pytest.fixture
-def page(body, full, images, tmp_path):
-    return body(tmp_path / "report.html", full, images)
+def page(body, full, tmp_path):
+    return body(tmp_path / "report.html", full)
 
 
 def test_every_model_direction_and_language_has_its_row(page, full):
@@ -95,13 +95,13 @@ def difference(metric, value, low, high):
     return Difference("bad <model>", "good <model>", "text_to_image", "en", metric, Estimate(value, low, high))
 
 
-def test_marks_say_which_way_a_clear_difference_goes(body, full, images, tmp_path):
+def test_marks_say_which_way_a_clear_difference_goes(body, full, tmp_path):
     report = replace(full, differences=[
         difference("R@1", 0.1, 0.05, 0.15), difference("R@3", -0.1, -0.15, -0.05), difference("MRR", 0.1, -0.1, 0.3),
         difference("mAP", 0.0, 0.0, 0.0), difference("nDCG@3", 0.2, 0.1, 0.3),
         difference("mean_rank", 2.0, 1.0, 3.0),  # a higher rank is worse
     ])
-    tree = body(tmp_path / "report.html", report, images)
+    tree = body(tmp_path / "report.html", report)
     reference, other = [
         [(one.text, one.get("aria-label")) for one in row.findall("td/span")]
         for row in list(next(section(tree, "results").iter("table")).iter("tr"))[2:4]
@@ -124,8 +124,8 @@ def test_published_numbers(page):
     assert published.find("p").text == "Source: table 3 of <the paper>"
 
 
-def test_one_model_alone_is_compared_with_nothing(body, one_model, images, tmp_path):
-    tree = body(tmp_path / "report.html", one_model, images)
+def test_one_model_alone_is_compared_with_nothing(body, one_model, tmp_path):
+    tree = body(tmp_path / "report.html", one_model)
     assert [one.get("id") for one in tree.iter("section")] == ["results"]
     assert list(tree.iter("b")) == [] and not [one for one in tree.iter("span") if "mark" in one.get("class", "")]
     assert list(rows(next(tree.iter("table")))) == [

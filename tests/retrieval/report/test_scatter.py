@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from retrieval.report import Point, scatter_svg
+from retrieval.report.scatter import Point, scatter_svg
 
 HOSTILE = """<script>"a" & 'b'</script>"""
 TEXT = {"title": "Recall against time", "description": "What it shows", "cost_label": "ms", "quality_label": "%"}
@@ -40,14 +40,6 @@ def test_points_stand_where_the_axes_say():
     for point, drawn in zip(points, groups(tree, "point")):
         assert place(drawn) == pytest.approx((across[point.cost], up[point.quality]), abs=0.1)
     assert up[80] < up[60] < up[40]  # better is higher
-
-
-def test_a_linear_axis():
-    points = [Point(0, 1, "a"), Point(50, 2, "b"), Point(100, 3, "c")]
-    tree = chart({"model": points}, log_cost=False)
-    across = ticks(tree, "x")
-    middle = (across[0] + across[100]) / 2
-    assert [place(one)[0] for one in groups(tree, "point")] == pytest.approx([across[0], middle, across[100]], abs=0.1)
 
 
 def test_the_front_of_each_series_is_marked_and_joined():

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval import evaluate as room
 from retrieval import maintain
 from retrieval.bootstrap import mean_intervals
 from retrieval.collection import Collection
 from retrieval.errors import CaptionsError
-from retrieval.evaluate import evaluate
+from retrieval.evaluate import evaluation as room
+from retrieval.evaluate.evaluation import evaluate
 from retrieval.maintain import index_folders
 from retrieval.types import Encoder
 

@@ -1,0 +1,35 @@
+import io
+import sys
+
+import pytest
+
+from retrieval.cli import output
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal of so many columns; returns what was printed on it."""
+    def printed(width, columns, rows):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        output.print_rows(columns, rows)
+        return sys.stdout.getvalue()
+
+    return printed
+
+
+def test_a_narrow_terminal_folds_words_and_never_numbers(terminal):
+    columns = ("model", *(f"R@{k}" for k in (1, 5, 10)), "median rank")
+    rows = [("hf-hub:somebody/a-model-with-a-long-name", "28.6", "78.6", "100.0", "12345.5")]
+    shown = terminal(30, columns, rows)
+    assert all(number in shown for number in rows[0][1:])
+    assert "hf-hub:someb" in shown and rows[0][0] not in shown
+    assert rows[0][0] in terminal(120, columns, rows)
