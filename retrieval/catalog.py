@@ -6,9 +6,10 @@ after a kill the catalogue and the vectors agree on the last committed batch.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
@@ -60,6 +61,7 @@ class Document:
     content_hash: str | None = None
     facts: ImageFacts | None = None
     error: str | None = None
+    captions: tuple[str, ...] = ()
 
 
 class Catalog:
@@ -134,6 +136,19 @@ class Catalog:
         """(id, vector row) of every embedded document, by row."""
         return self._select("SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row")
 
+    def described(self, start: int, stop: int) -> list[tuple[int, Document]]:
+        """(vector row, document) of every embedded document in rows start..stop - 1, by row."""
+        names = ", ".join(field.name for field in fields(ImageFacts))
+        sql = (f"SELECT row, path, size, mtime_ns, id, content_hash, captions, {names} FROM documents"
+               " WHERE row >= ? AND row < ? ORDER BY row")
+        return [
+            (row, Document(FileState(path, size, mtime_ns), id, content_hash,
+                           None if facts[0] is None else ImageFacts(*facts),
+                           captions=tuple(json.loads(captions or "[]"))))
+            for row, path, size, mtime_ns, id, content_hash, captions, *facts
+            in self._select(sql, start, stop)
+        ]
+
     def failed(self) -> list[tuple[str, str]]:
         """(path, reason) of every file that could not be read, by path."""
         return self._select("SELECT path, error FROM documents WHERE state = 'failed' ORDER BY path")
@@ -162,10 +177,11 @@ class Catalog:
                 self._db.execute("DELETE FROM documents WHERE path = ?", (document.file.path,))
                 self._db.execute(
                     "INSERT INTO documents (id, path, size, mtime_ns, content_hash, width, height,"
-                    " taken_at, camera, lat, lon, row, state, error)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (document.id, *astuple(document.file), document.content_hash, *facts, row,
-                     "failed" if document.error else "indexed", document.error),
+                    " taken_at, camera, lat, lon, captions, row, state, error)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (document.id, *astuple(document.file), document.content_hash, *facts,
+                     json.dumps(document.captions, ensure_ascii=False) if document.captions else None,
+                     row, "failed" if document.error else "indexed", document.error),
                 )
             if len(rows):
                 self._db.execute("UPDATE progress SET vector_rows = ?", (max(rows) + 1,))

@@ -18,6 +18,7 @@
     ├── EvaluationError
     │   ├── PublishedError      no published numbers for a model or data set
     │   └── ExportError         results that cannot be written
+    ├── ExchangeError           embeddings that cannot be brought in or taken out
     └── TrainingError           training that cannot start or go on
 
 The command line turns any of them into one sentence on stderr and exit status 1.
@@ -91,6 +92,10 @@ class PublishedError(EvaluationError):
 
 class ExportError(EvaluationError):
     """A file or folder that results cannot be written to, or an image that cannot be written with them."""
+
+
+class ExchangeError(RetrievalError):
+    """Embeddings of another program that cannot be read or trusted, or a place they cannot go to."""
 
 
 class TrainingError(RetrievalError):

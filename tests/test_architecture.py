@@ -35,7 +35,7 @@ RETRIEVAL = [
     "retrieval.collection",
     "retrieval.maintain  retrieval.train",
     "retrieval.embedded",
-    "retrieval.classify  retrieval.evaluate",
+    "retrieval.classify  retrieval.evaluate  retrieval.exchange",
     "retrieval.report",
     "retrieval.demo",
     "retrieval.cli",
@@ -83,6 +83,12 @@ INSIDE = [
         "retrieval.report.page",
     ],
     [
+        "retrieval.exchange  retrieval.exchange.check  retrieval.exchange.entries"
+        "  retrieval.exchange.folders  retrieval.exchange.parquet",
+        "retrieval.exchange.clip_folder  retrieval.exchange.rclip  retrieval.exchange.exporting",
+        "retrieval.exchange.importing",
+    ],
+    [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
         "  retrieval.classify.scores",
         "retrieval.classify",
@@ -91,8 +97,8 @@ INSIDE = [
         "retrieval.cli.options  retrieval.cli.output",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
-        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify",
-        "retrieval.cli.demo",
+        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export",
+        "retrieval.cli.demo  retrieval.cli.import_",
         "retrieval.cli",
     ],
 ]
@@ -192,6 +198,7 @@ NEVER = [
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
+    (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
@@ -224,9 +231,11 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_sqlite_lives_in_the_catalogue():
-    """maintain only turns its errors into sentences."""
+    """maintain and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
-    assert users == {"retrieval.catalog", "retrieval.maintain"}
+    assert users == {
+        "retrieval.catalog", "retrieval.maintain", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+    }
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -269,6 +278,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),
     ],
 )
