@@ -1,7 +1,7 @@
 """From an upright RGB image to what an image tower takes.
 
 open_clip's own transform resizes the whole picture and cuts the middle out of it. Where its steps
-are the plain known ones, the same pixels come from one resize of that middle alone, kept as bytes
+are the plain known ones, the same pixels, but for rounding, come from one resize of that middle alone, kept as bytes
 until the batch is on its device.
 """
 
@@ -23,7 +23,7 @@ MIN_MEAN_COSINE, MIN_COSINE = 0.999, 0.99
 Transform = Callable[[Image.Image], torch.Tensor]
 
 # Pictures larger than this many times the model's input are first shrunk by whole factors, each
-# new pixel the mean of a block. Below it results equal the exact transform's to the last bit.
+# new pixel the mean of a block. Below it results equal the exact transform's but for rounding.
 _REDUCING_GAP = 3.0
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
