@@ -1,8 +1,8 @@
 """From an upright RGB image to what an image tower takes.
 
 open_clip's own transform resizes the whole picture and cuts the middle out of it. Where its steps
-are the plain known ones, the same pixels, but for rounding, come from one resize of that middle alone, kept as bytes
-until the batch is on its device.
+are the plain known ones, the same pixels, but for rounding, come from one resize of that middle
+alone, and stay bytes until the batch is on its device.
 """
 
 from __future__ import annotations

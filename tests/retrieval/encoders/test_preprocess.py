@@ -77,7 +77,7 @@ def originals(photos):
 
 @pytest.mark.parametrize("name", ["builtin", "tiny"])
 def test_gate(name, originals, tiny_model):
-    """What README promises of the fast way: mean cosine at least 0.999, none below 0.99."""
+    """What the fast way has to keep: mean cosine at least 0.999, none below 0.99."""
     model = "builtin" if name == "builtin" else str(tiny_model)
     fast, exact = (load_encoder(model, device="cpu", precision="float32", exact_preprocess=one) for one in (False, True))
     assert fast.input_size and exact.input_size is None
