@@ -33,6 +33,7 @@ def open_embedded(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 64,
+    exact_preprocess: bool = False,
     watcher: Watcher = Watcher(),
 ) -> Collection:
     """Open the kept collection of the folders' images under this model, brought up to date.
@@ -49,7 +50,7 @@ def open_embedded(
     """
     # Links resolved: a folder under two names would be two documents per image.
     folders = [Path(os.path.realpath(folder)) for folder in folders]
-    options = Options(model or AUTO, device, precision, batch_size)
+    options = Options(model or AUTO, device, precision, batch_size, exact_preprocess)
     path = _kept_at(folders, options)
     with _one_at_a_time(path, folders):
         was_there = path.exists()
@@ -66,8 +67,10 @@ def open_embedded(
 
 
 def _kept_at(folders: Sequence[Path], options: Options) -> Path:
-    # Asking for a precision is asking what difference it makes: it must not get other vectors.
+    # Asking for a precision, or for exact preprocessing, is asking what difference it makes: it
+    # must not get other vectors.
     wanted = [] if options.precision == "auto" else [options.precision]
+    wanted += ["exact-preprocess"] if options.exact_preprocess else []
     key = "\0".join([*map(str, folders), str(options.model), *wanted])
     digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:12]
     name = folders[0].name[:_NAME_LENGTH] or "images"

@@ -102,7 +102,7 @@ def _prepare(file: FoundFile, encoder: Encoder) -> _Prepared:
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror or error}") from error
         content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
-        image, facts = open_image(content)
+        image, facts = open_image(content, at_least=getattr(encoder, "input_size", None))
         return _Prepared(file, content_hash, facts, encoder.prepare(image))
     except ImageError as error:
         return _Prepared(file, content_hash, error=str(error))

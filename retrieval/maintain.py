@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from filelock import FileLock, Timeout
 
@@ -39,6 +39,12 @@ class Options:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = ingest.BATCH_SIZE
+    exact_preprocess: bool = False
+
+    @property
+    def encoder_settings(self) -> dict[str, Any]:
+        """For `load_encoder`."""
+        return {"device": self.device, "precision": self.precision, "exact_preprocess": self.exact_preprocess}
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,7 @@ def _make(
     path: Path, folders: Sequence[Path], found: Scan, options: Options, watcher: Watcher
 ) -> IndexReport:
     """A new collection at `path`; none if it would stay empty."""
-    encoder = load_encoder(
-        options.model or AUTO, device=options.device, precision=options.precision
-    )
+    encoder = load_encoder(options.model or AUTO, **options.encoder_settings)
     was_there = path.exists()
     with _storage_errors(path):
         _create(path, encoder)
@@ -198,7 +202,7 @@ def _encoder_for(
     path: Path, manifest: Manifest, options: Options, needed: bool
 ) -> Encoder | None:
     """The encoder for an existing collection; not loaded if there is nothing to encode."""
-    settings = {"device": options.device, "precision": options.precision}
+    settings = options.encoder_settings
     if options.model not in (None, AUTO, manifest.encoder.name):
         encoder = load_encoder(options.model, **settings)
         check_same_encoder(manifest.encoder, encoder, str(path))

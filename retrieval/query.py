@@ -59,20 +59,20 @@ def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
     if texts:
         vectors[texts] = encoder.encode_texts([queries[index].shown for index in texts])
     if images:
-        vectors[images] = encoder.encode_images([_open(queries[index]) for index in images])
+        vectors[images] = encoder.encode_images([_open(queries[index], encoder) for index in images])
     return vectors
 
 
 def _opens(path: Path) -> bool:
     try:
-        open_image(path)
+        open_image(path, at_least=1)
     except ImageError:
         return False
     return True
 
 
-def _open(query: Query):
+def _open(query: Query, encoder: Encoder):
     try:
-        return open_image(query.image)[0]
+        return open_image(query.image, at_least=getattr(encoder, "input_size", None))[0]
     except ImageError as error:
         raise QueryError(f"The query image {query.shown}: {error}.") from error

@@ -18,6 +18,9 @@ class Encoder(Protocol):
     dim          d
     fingerprint  identifies weights, preprocessing and tokenizer; equal fingerprints mean
                  that vectors of the two encoders may be compared
+    input_size   may be absent or None: pixels that `prepare` resizes an image's shorter side to,
+                 at most; images need not be decoded much larger than that (see
+                 `retrieval.images.open_image`, at_least)
     """
 
     name: str

@@ -114,3 +114,12 @@ def flickr8k() -> Path:
     if not (folder / "test.tar").exists():
         pytest.skip("the Flickr8k photos are not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Original-sized photos of the Flickr8k test split beside the checkout; see the README on data."""
+    folder = SHARED / "photos"
+    if not folder.is_dir():
+        pytest.skip("the original photos are not beside the checkout")
+    return folder

@@ -54,8 +54,14 @@ INSIDE = [
         "retrieval.corpus.datasets",
     ],
     [
+        "retrieval.images.colour  retrieval.images.facts  retrieval.images.formats",
+        "retrieval.images.raw",
+        "retrieval.images",
+    ],
+    [
         "retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.towers",
+        "retrieval.encoders.preprocess",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin",
         "retrieval.encoders",

@@ -91,6 +91,7 @@ def classify(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 64,
+    exact_preprocess: bool = False,
     watcher: Watcher = Watcher(),
 ) -> Classification:
     """Measure zero-shot classification, and with `probe` a linear probe too.
@@ -113,7 +114,8 @@ def classify(
     if probe:
         require_scikit_learn()
     parts = _parts(
-        found, model, probe, seed, device=device, precision=precision, batch_size=batch_size, watcher=watcher
+        found, model, probe, seed, device=device, precision=precision, batch_size=batch_size,
+        exact_preprocess=exact_preprocess, watcher=watcher,
     )
     classes, left_out = _taking_part(found.classes, parts)
     if len(classes) < 2:

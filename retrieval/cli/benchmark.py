@@ -77,10 +77,11 @@ class _Cutoffs(click.ParamType):
 @options.device
 @options.precision
 @options.batch_size
+@options.exact_preprocess
 @options.as_json
 def command(target, captions, split, root, languages, captions_per_image, ks, models, indexes, qrels,
             extra_qrels, failures, html, exports, output, check_published, strict, resamples, seed,
-            device, precision, batch_size, as_json) -> None:
+            device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
     TARGET is a collection; a folder or .tar of images, which is embedded with each --model and
@@ -109,7 +110,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         models=tuple(dict.fromkeys(models)), indexes=tuple(dict.fromkeys(indexes)), ks=ks,
         judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
         published=check_published, sampling=Sampling(resamples, seed),
-        device=device, precision=precision, batch_size=batch_size,
+        device=device, precision=precision, batch_size=batch_size, exact_preprocess=exact_preprocess,
     )
     with out.progress_bars() as progress:
         report = run_benchmark(request, progress)

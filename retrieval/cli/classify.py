@@ -36,9 +36,10 @@ from retrieval.cli import output as out
 @options.device
 @options.precision
 @options.batch_size
+@options.exact_preprocess
 @options.as_json
 def command(folder, models, classes, templates, probe, shots, test_share, seed, per_class, device,
-            precision, batch_size, as_json) -> None:
+            precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well encoders classify the images of FOLDER, a folder of images per class.
 
     FOLDER/<class>/*.jpg; or FOLDER/train/<class>/*.jpg and FOLDER/test/<class>/*.jpg, judged by the
@@ -61,7 +62,8 @@ def command(folder, models, classes, templates, probe, shots, test_share, seed, 
             results.append(classify(
                 folder, model, names=classes, templates=templates,
                 probe=ProbeSettings(shots, test_share) if probe else None, seed=seed, device=device,
-                precision=precision, batch_size=batch_size, watcher=Watcher(set_total, advance),
+                precision=precision, batch_size=batch_size,
+                exact_preprocess=exact_preprocess, watcher=Watcher(set_total, advance),
             ))
     results.sort(key=lambda result: result.headline.top_1.value, reverse=True)
     if as_json:

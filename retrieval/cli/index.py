@@ -24,8 +24,9 @@ from retrieval.cli import options
 @options.device
 @options.precision
 @options.batch_size
+@options.exact_preprocess
 @options.as_json
-def command(folders, output, model, rebuild, device, precision, batch_size, as_json) -> None:
+def command(folders, output, model, rebuild, device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Make FOLDERs of images searchable, or bring a collection up to date.
 
     Images in all subfolders are found by their file names; hidden files and folders are passed
@@ -39,7 +40,7 @@ def command(folders, output, model, rebuild, device, precision, batch_size, as_j
     try:
         with out.progress_bar("Encoding") as (set_total, advance):
             report = index_folders(
-                folders, path, Options(model, device, precision, batch_size),
+                folders, path, Options(model, device, precision, batch_size, exact_preprocess),
                 rebuild=rebuild, watcher=Watcher(set_total, advance),
             )
     except KeyboardInterrupt:

@@ -48,6 +48,10 @@ batch_size = click.option(
     "--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
     envvar="RETRIEVAL_BATCH_SIZE", help="Images encoded and committed at once.",
 )
+exact_preprocess = click.option(
+    "--exact-preprocess", is_flag=True,
+    help="Decode and resize every image in full; slower, and vectors agree to a cosine of 0.999.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON; JSON lines."
 captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)

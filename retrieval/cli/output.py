@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Sequence
 
@@ -16,6 +17,8 @@ from retrieval.errors import NOTICE
 
 def configure_logging() -> None:
     """Notes go to stderr; off a terminal only notices and warnings do."""
+    # Of damaged EXIF and odd chunks: an image either opens, or is named with the reason.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     handler = _Notes()
     for name in ("retrieval", "indexes"):
         logger = logging.getLogger(name)

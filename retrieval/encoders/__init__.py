@@ -13,7 +13,7 @@ log = logging.getLogger("retrieval")
 
 
 def load_encoder(
-    name: str = AUTO, *, device: str = "auto", precision: str = "auto"
+    name: str = AUTO, *, device: str = "auto", precision: str = "auto", exact_preprocess: bool = False
 ) -> Encoder:
     """Load the encoder that `--model NAME` names.
 
@@ -21,19 +21,22 @@ def load_encoder(
                MODEL/PATH to a checkpoint file, "hf-hub:ORG/NAME", "local-dir:PATH" or a folder
     device     "auto" (CUDA, then MPS, then CPU) or a torch device
     precision  "auto", "float32" or "bfloat16"; see `retrieval.encoders.precision`
+    exact_preprocess  decode and resize images in full, as open_clip does, where a faster way gives
+               nearly the same vectors; see `retrieval.encoders.preprocess`
 
     Raises UnknownModelError, WeightsError (never random weights), EncoderError.
     """
+    how = {"device": device, "precision": precision, "exact_preprocess": exact_preprocess}
     if name == AUTO:
         choice = choose()
         log.log(NOTICE, choice.sentence)
         try:
-            return load_encoder(choice.name, device=device, precision=precision)
+            return load_encoder(choice.name, **how)
         except WeightsError as error:
             if choice.name == BUILTIN:
                 raise
             log.warning("Using the built-in encoder: %s", error)
-            return load_encoder(BUILTIN, device=device, precision=precision)
+            return load_encoder(BUILTIN, **how)
     if name == BUILTIN:
         from retrieval.encoders.builtin import load_model
     else:
@@ -42,7 +45,7 @@ def load_encoder(
         load_model = resolve(name).load
     from retrieval.encoders.openclip import OpenClipEncoder
 
-    return OpenClipEncoder(load_model(), device=device, precision=precision)
+    return OpenClipEncoder(load_model(), **how)
 
 
 def check_name(name: str) -> None:
@@ -54,14 +57,17 @@ def check_name(name: str) -> None:
 
 
 def load_recorded_encoder(
-    record: EncoderRecord, collection: str, *, device: str = "auto", precision: str = "auto"
+    record: EncoderRecord, collection: str, *, device: str = "auto", precision: str = "auto",
+    exact_preprocess: bool = False,
 ) -> Encoder:
     """Load the encoder that made a collection and make sure that it is the same one.
 
     Raises EncoderMismatchError naming both fingerprints if it is not.
     """
     try:
-        encoder = load_encoder(record.name, device=device, precision=precision)
+        encoder = load_encoder(
+            record.name, device=device, precision=precision, exact_preprocess=exact_preprocess
+        )
     except EncoderError as error:
         raise type(error)(f"{collection} was made with {record.name}. {error}") from error
     check_same_encoder(record, encoder, collection)

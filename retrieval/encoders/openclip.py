@@ -14,16 +14,17 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.hf_model import HFTextEncoder
-from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from retrieval.encoders import hub
+from retrieval.encoders import hub, preprocess
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
 from retrieval.encoders.precision import (
     MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device,
 )
 from retrieval.errors import NOTICE, EncoderError, WeightsError
+from retrieval.files import cache_folder
 
 log = logging.getLogger("retrieval")
 
@@ -47,13 +48,18 @@ class DualEncoder:
 class OpenClipEncoder:
     """`retrieval.types.Encoder` over an open_clip model."""
 
-    def __init__(self, loaded: DualEncoder, *, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self, loaded: DualEncoder, *, device: str = "auto", precision: str = "auto",
+        exact_preprocess: bool = False,
+    ):
         """Raises EncoderError for a device that is not there or an unknown precision."""
         self.name = loaded.name
         self.fingerprint = fingerprint(loaded.model, loaded.preprocessing, loaded.tokenize)
         self.device = resolve_device(device)
         self._tokenize = loaded.tokenize
-        self._transform = image_transform_v2(PreprocessCfg(**loaded.preprocessing), is_train=False)
+        self._preprocessing = PreprocessCfg(**loaded.preprocessing)
+        self._transform = preprocess.exact_transform(self._preprocessing)
+        self.input_size: int | None = None
         self._model = loaded.model.eval().requires_grad_(False)
         if fold_batch_norms(self._model.visual) and precision == "auto":
             # EfficientNet loses too much in bfloat16 (cosine 0.9977 on the worst of 60 photos)
@@ -62,17 +68,21 @@ class OpenClipEncoder:
         self._model.to(self.device, memory_format=torch.channels_last)
         self.dtype = torch.float32
         self._set_precision(precision)
+        if not exact_preprocess:
+            self._preprocess_fast()
         self.dim = self.encode_texts(["a"]).shape[1]
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        return self._transform(_middle(image))  # (3, height, width) float32
+        # (3, height, width): float32 and normalised, or bytes to be normalised by the batch
+        return self._transform(_middle(image))
 
     def encode_prepared(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
         if not len(prepared):
             return np.empty((0, self.dim), np.float32)
-        pixels = torch.stack(list(prepared)).to(
-            self.device, self.dtype, memory_format=torch.channels_last
-        )
+        pixels = torch.stack(list(prepared)).to(self.device)  # (n, 3, height, width)
+        if pixels.dtype == torch.uint8:
+            pixels = preprocess.normalise(pixels, self._preprocessing)
+        pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
             return _unit_rows(self._model.encode_image(pixels), self.name)
 
@@ -100,6 +110,19 @@ class OpenClipEncoder:
     def _embed_tokens(self, tokens: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
             return _unit_rows(self._model.encode_text(tokens.to(self.device)), self.name)
+
+    def _preprocess_fast(self) -> None:
+        """Unless this model's vectors change by it: measured once per model and machine."""
+        fast = preprocess.fast_transform(self._preprocessing)
+        if fast is None:
+            return
+        verdicts = Verdicts(cache_folder() / "preprocess.json")
+        cosine = verdicts.get(self.fingerprint, self.device)
+        if cosine is None:
+            cosine = preprocess.agreement(self.encode_prepared, self._transform, fast, self._preprocessing)
+            verdicts.put(self.fingerprint, self.device, cosine)
+        if cosine >= preprocess.MIN_MEAN_COSINE:
+            self._transform, self.input_size = fast, preprocess.input_size(self._preprocessing)
 
     def _set_precision(self, precision: str) -> None:
         dtype = choose_dtype(precision, self.device)
@@ -137,7 +160,7 @@ class OpenClipEncoder:
             return run
 
         try:
-            size = max(self._model.visual.image_size)
+            size = preprocess.input_size(self._preprocessing)
             return agreement(embed(exact, torch.float32), embed(fast, fast_dtype), size)
         finally:
             self._model, self.dtype = fast, fast_dtype
@@ -247,7 +270,9 @@ def _middle(image: Image.Image) -> Image.Image:
     if max(width, height) <= longest:
         return image
     left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    return image.crop((left, top, min(width, left + longest), min(height, top + longest)))
+    box = (left, top, min(width, left + longest), min(height, top + longest))
+    # Not crop: it measures the strip by Pillow's own limit, where `open_image` has the user's.
+    return image.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST, box)
 
 
 def _unit_rows(features: torch.Tensor, name: str) -> np.ndarray:

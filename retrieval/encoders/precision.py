@@ -107,7 +107,7 @@ class Verdicts:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.path, {**self._read(), _key(fingerprint, device): cosine})
         except OSError as error:
-            log.debug("precision verdict not kept: %s", error)
+            log.debug("verdict not kept: %s", error)
 
     def _read(self) -> dict[str, object]:
         try:

@@ -62,6 +62,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 64
+    exact_preprocess: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,7 @@ def _embedded(folder: Path, model: str | None, request: Request, progress: Progr
 
     return open_embedded(
         [folder], model, device=request.device, precision=request.precision,
-        batch_size=request.batch_size, watcher=Watcher(start, advance),
+        batch_size=request.batch_size, exact_preprocess=request.exact_preprocess, watcher=Watcher(start, advance),
     )
 
 

@@ -52,7 +52,8 @@ def copied(made, tmp_path):
 def truth(photos, tiny_encoder):
     """id -> the encoder's own vector of that file."""
     ids = sorted(path.name for path in photos.iterdir())
-    return dict(zip(ids, tiny_encoder.encode_images([open_image(photos / id)[0] for id in ids])))
+    images = [open_image(photos / id, at_least=tiny_encoder.input_size)[0] for id in ids]
+    return dict(zip(ids, tiny_encoder.encode_images(images)))
 
 
 def assert_right(hits, truth, queries, vectors, k):

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from PIL import Image
 
 from retrieval.contact_sheet import THUMBNAIL_PIXELS, write_contact_sheet
+from retrieval.images import open_image
 from retrieval.types import Hit
 
 HOSTILE = """</title><script>alert("x")</script> & 'quotes' <img src=x onerror=alert(1)>"""
@@ -61,11 +62,11 @@ def test_every_hit_has_its_thumbnail_rank_score_and_name(photo_folder, tmp_path)
     assert page.texts["b"] == ["0.490", "0.480", "0.490"]
     assert page.texts["figcaption"] == [" 1. rocket.jpg", " 2. chelsea.png", " 1. chelsea.png"]
     for attributes, source in zip(page.images(), (rocket, cat, cat), strict=True):
-        shown, original = picture(attributes), Image.open(source)
+        shown, original = picture(attributes), open_image(source)[0]
         assert shown.format == "JPEG"
         assert max(shown.size) == THUMBNAIL_PIXELS
         assert abs(shown.width / shown.height - original.width / original.height) < 0.01
-        colour = original.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+        colour = original.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
         found = shown.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
         assert max(abs(a - b) for a, b in zip(colour, found)) <= 2
 

@@ -35,7 +35,7 @@ class TestWalking:
         assert found(root) == ["B.JPEG", "a/deep/er/x.TIFF", "b.gif", "b/10.webp", "b/2.png", "z.jpg"]
 
     def test_other_files_are_passed_over(self, tree):
-        root = tree("a.jpg", "notes.txt", "clip.mp4", "jpg", "a.jpg.xmp", "raw.cr2")
+        root = tree("a.jpg", "notes.txt", "clip.mp4", "jpg", "a.jpg.xmp", "raw.iiq")
         assert found(root) == ["a.jpg"]
 
     def test_folders_named_like_images_are_walked(self, tree):

@@ -54,7 +54,7 @@ def test_image_tower_classifies_a_cat(sample_photos):
     loaded = builtin.load_towers_only("towers", builtin.config())
     stored = torch.load(towers._verified(*towers._IMAGE), map_location="cpu", weights_only=True)
     weight, bias = list(stored.values())[-2:]
-    encoder = OpenClipEncoder(loaded, device="cpu", precision="float32")
+    encoder = OpenClipEncoder(loaded, device="cpu", precision="float32", exact_preprocess=True)
     cat = next(path for path in sample_photos if path.name == "chelsea.png")
     with torch.inference_mode():
         pixels = encoder.prepare(open_image(cat)[0])[None]

@@ -183,7 +183,7 @@ class TestFacts:
     def test_a_picture_without_exif(self):
         assert open_image(encoded(quadrants()))[1] == ImageFacts(60, 40)
 
-    @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as images.py itself asks for
+    @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as the command line asks for
     @pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", b"Exif\0\0II*\0\xff\xff\xff\x7f"])
     def test_damaged_exif_does_not_cost_the_picture(self, exif):
         image, facts = open_image(jpeg_with(exif, quality=95))
@@ -228,12 +228,73 @@ class TestRefusals:
     @pytest.mark.parametrize("side", [22_361, 30_000, 60_000])
     def test_a_decompression_bomb(self, side):
         assert side * side > images.MAX_MEGAPIXELS * 1_000_000
-        assert self.refused(png_header(side, side)) == "larger than 500 megapixels"
+        assert self.refused(png_header(side, side)) == (
+            f"larger than 500 megapixels ({side} x {side}); to read it, set RETRIEVAL_MAX_MEGAPIXELS"
+        )
 
     def test_the_limit_itself_is_allowed(self, monkeypatch):
         monkeypatch.setattr(images, "MAX_MEGAPIXELS", 0.0024)
         assert open_image(encoded(quadrants(60, 40)))[0].size == (60, 40)
-        assert self.refused(encoded(quadrants(61, 40))) == "larger than 0.0024 megapixels"
+        assert self.refused(encoded(quadrants(61, 40))).startswith("larger than 0.0024 megapixels (61 x 40)")
+
+    def test_the_limit_can_be_set(self, monkeypatch):
+        picture = encoded(quadrants(61, 40))
+        with pytest.raises(ImageError, match="larger than 0.002 megapixels"):
+            open_image(picture, max_megapixels=0.002)
+        monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.001")
+        assert self.refused(picture).startswith("larger than 0.001 megapixels")
+        assert open_image(picture, max_megapixels=1)[0].size == (61, 40)
+
+    @pytest.mark.parametrize("written", ["many", "0", "-5", "nan"])
+    def test_a_limit_that_is_no_number(self, monkeypatch, written):
+        monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", written)
+        assert self.refused(encoded(quadrants())) == (
+            f"RETRIEVAL_MAX_MEGAPIXELS is {written!r}; set it to a number such as 500"
+        )
+
+    def test_pillows_own_limit_is_left_alone(self):
+        """Other code of the same program may rely on it; ours reads what lies above it."""
+        assert Image.MAX_IMAGE_PIXELS == 1024 * 1024 * 1024 // 4 // 3
+        content = encoded(Image.new("1", (15_000, 12_000)))  # 180 megapixels: Image.open raises
+        assert open_image(content)[0].size == (15_000, 12_000)
+
+
+class TestScaledDecoding:
+    @pytest.mark.parametrize(("at_least", "size"), [
+        (None, (1000, 801)), (200, (500, 401)), (100, (250, 201)), (50, (125, 101)), (3, (125, 101)), (500, (1000, 801)),
+    ])
+    def test_never_below_twice_what_is_needed(self, at_least, size):
+        content = encoded(quadrants(1000, 801), "JPEG", quality=95)
+        image, facts = open_image(content, at_least=at_least)
+        assert image.size == size
+        assert (facts.width, facts.height) == (1000, 801)
+        assert_close(corners(image), [RED, GREEN, BLUE, YELLOW])
+
+    @pytest.mark.parametrize("orientation", STORED)
+    def test_upright_all_the_same(self, orientation):
+        stored = quadrants(800, 600)
+        if STORED[orientation] is not None:
+            stored = stored.transpose(STORED[orientation])
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        image, facts = open_image(encoded(stored, "JPEG", exif=exif, quality=95), at_least=70)
+        assert (image.size, (facts.width, facts.height)) == ((200, 150), (800, 600))
+        assert_close(corners(image), [RED, GREEN, BLUE, YELLOW])
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK"])
+    def test_grey_and_cmyk(self, mode):
+        content = encoded(quadrants(800, 600).convert(mode), "JPEG", quality=95)
+        image, whole = open_image(content, at_least=70)[0], open_image(content)[0]
+        assert (image.mode, image.size) == ("RGB", (200, 150))
+        assert_close(corners(image), corners(whole))
+
+    def test_other_formats_come_whole(self):
+        assert open_image(encoded(quadrants(800, 600)), at_least=50)[0].size == (800, 600)
+
+    def test_a_truncated_jpeg_is_refused(self):
+        content = encoded(Image.effect_noise((800, 800), 90), "JPEG")
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            open_image(content[: len(content) // 2], at_least=50)
 
 
 class TestThumbnail:

@@ -1,0 +1,118 @@
+"""Opening images: upright, sRGB, and with a reason in words when it cannot be done."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps
+
+from retrieval.errors import ImageError
+from retrieval.images import raw
+from retrieval.images.colour import to_srgb
+from retrieval.images.facts import ImageFacts, read_facts
+from retrieval.images.formats import SUFFIXES, identify
+
+__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "ImageFacts", "open_image", "thumbnail"]
+
+# Guards against decompression bombs. Pillow's own limit (89) would refuse real panoramas.
+MAX_MEGAPIXELS = 500
+MEGAPIXELS_VARIABLE = "RETRIEVAL_MAX_MEGAPIXELS"
+# A JPEG scaled by its decoder is a little softer than one resized from all its pixels; from
+# twice the size that was asked for, encoders no longer tell the two apart.
+_SPARE = 2
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+
+
+def open_image(
+    source: Path | bytes, *, at_least: int | None = None, max_megapixels: float | None = None
+) -> tuple[Image.Image, ImageFacts]:
+    """Decode an image upright (EXIF orientation applied) as sRGB, alpha over white.
+
+    at_least        pixels that the shorter side is going to be resized to: the picture may then
+                    come smaller than it is, never less than twice that; None decodes it in full
+    max_megapixels  None: of the environment's RETRIEVAL_MAX_MEGAPIXELS, else 500
+
+    The facts' width and height are always those of the whole picture. Raises ImageError with the
+    reason.
+    """
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise ImageError("the file is empty")
+    limit = _megapixels_of_environment() if max_megapixels is None else max_megapixels
+    try:
+        if raw.is_raw(content):
+            return _open_raw(content, at_least, limit)
+        return _open(content, at_least, limit)
+    except ImageError:
+        raise
+    except Exception as error:  # damaged files surface from the decoders as almost anything
+        raise ImageError(f"damaged or truncated ({error})") from error
+
+
+def thumbnail(path: Path, longest_side: int) -> bytes:
+    """A JPEG of the image at `path`, no side longer than `longest_side` pixels.
+
+    Raises ImageError.
+    """
+    image, _ = open_image(path, at_least=longest_side)
+    image.thumbnail((longest_side, longest_side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:
+    image = identify(content)
+    _refuse_bombs(image.size, limit)
+    whole = image.size
+    if at_least is not None:
+        image.draft(None, (_SPARE * at_least,) * 2)  # of formats but JPEG it changes nothing
+    drafted = image.size != whole
+    image.load()
+    if not drafted:
+        whole = image.size  # TIFF turns itself upright while loading
+    exif = image.getexif()
+    if exif.get(ExifTags.Base.Orientation) in _TURNED:
+        whole = whole[::-1]
+    return to_srgb(ImageOps.exif_transpose(image)), read_facts(exif, whole)
+
+
+def _open_raw(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:
+    with raw.opened(content) as camera:
+        whole = raw.upright_size(camera)
+        _refuse_bombs(whole, limit)
+        exif = raw.read_exif(content)
+        preview = raw.preview(camera)
+        if preview is not None:
+            image, facts = _open(preview.content, at_least, limit)
+            if not preview.knows_its_orientation:
+                image = raw.turned_upright(image, camera)
+            if min(facts.width, facts.height) >= min(at_least or raw.USEFUL, raw.USEFUL):
+                return image, read_facts(exif, whole) if exif else facts.of_size(whole)
+        return raw.render(camera), read_facts(exif or Image.Exif(), whole)
+
+
+def _refuse_bombs(size: tuple[int, int], limit: float) -> None:
+    width, height = size
+    if width * height > limit * 1_000_000:
+        raise ImageError(
+            f"larger than {limit:g} megapixels ({width} x {height}); to read it, set {MEGAPIXELS_VARIABLE}"
+        )
+
+
+def _megapixels_of_environment() -> float:
+    written = os.environ.get(MEGAPIXELS_VARIABLE)
+    if not written:
+        return MAX_MEGAPIXELS
+    try:
+        limit = float(written)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise ImageError(f"{MEGAPIXELS_VARIABLE} is {written!r}; set it to a number such as {MAX_MEGAPIXELS}")
+    return limit
