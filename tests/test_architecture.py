@@ -31,9 +31,11 @@ RETRIEVAL = [
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
+    "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
     "retrieval.collection",
-    "retrieval.maintain  retrieval.train",
+    "retrieval.writing",
+    "retrieval.maintain  retrieval.compact  retrieval.train",
     "retrieval.embedded",
     "retrieval.classify  retrieval.evaluate",
     "retrieval.report",
@@ -87,10 +89,11 @@ INSIDE = [
         "retrieval.classify",
     ],
     [
-        "retrieval.cli.options  retrieval.cli.output",
+        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
-        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify",
+        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify"
+        "  retrieval.cli.compact  retrieval.cli.forget",
         "retrieval.cli.demo",
         "retrieval.cli",
     ],
@@ -187,7 +190,9 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.query", "retrieval.maintain"], {"faiss", "torch", "open_clip", "PIL"}),
+    (["retrieval.collection", "retrieval.query", "retrieval.maintain",
+      "retrieval.writing", "retrieval.compact", "retrieval.contents", "retrieval.reading"],
+     {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
@@ -223,9 +228,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_sqlite_lives_in_the_catalogue():
-    """maintain only turns its errors into sentences."""
+    """writing only turns its errors into sentences."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
-    assert users == {"retrieval.catalog", "retrieval.maintain"}
+    assert users == {"retrieval.catalog", "retrieval.writing"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -7,7 +7,9 @@ import sys
 import click
 
 from retrieval import __version__
-from retrieval.cli import benchmark, classify, demo, index, info, models, search, train
+from retrieval.cli import (
+    benchmark, classify, compact, demo, forget, index, info, models, search, train,
+)
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
 
@@ -26,7 +28,7 @@ def cli() -> None:
     """Index images, search them by text or by image, and measure how good the search is."""
 
 
-for module in (index, search, benchmark, classify, info, models, train, demo):
+for module in (index, search, benchmark, classify, info, compact, forget, models, train, demo):
     cli.add_command(module.command)
 
 
