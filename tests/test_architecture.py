@@ -36,7 +36,7 @@ RETRIEVAL = [
     "retrieval.collection",
     "retrieval.writing",
     "retrieval.maintain  retrieval.compact  retrieval.train",
-    "retrieval.embedded",
+    "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate",
     "retrieval.report",
     "retrieval.demo",
@@ -94,6 +94,7 @@ INSIDE = [
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify"
         "  retrieval.cli.compact  retrieval.cli.forget",
+        "retrieval.cli.watch",
         "retrieval.cli.demo",
         "retrieval.cli",
     ],
@@ -191,7 +192,7 @@ NEVER = [
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
     (["retrieval.collection", "retrieval.query", "retrieval.maintain",
-      "retrieval.writing", "retrieval.compact", "retrieval.contents", "retrieval.reading"],
+      "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
