@@ -37,7 +37,7 @@ def watch(
     Raises RetrievalError if the first update fails, or watchfiles is not installed.
     """
     encoder, watcher = EncoderOnDemand(), Watcher(stop=stop.is_set)
-    first, told, due = True, "", 0.0
+    first, told, due = True, "", math.inf
     for changed in _changes(folders, path, stop):
         if not changed and monotonic() < due:
             continue
@@ -60,7 +60,7 @@ def watch(
 def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iterator[bool]:
     """Whether something changed, twice a second or after a burst of changes.
 
-    The first comes when the folders are being watched already, so that no change is missed.
+    The first tick after watching begins says yes: what happened before it was not seen.
     """
     watchfiles = _watchfiles()
     while not stop.is_set():
@@ -69,13 +69,14 @@ def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iter
             stop.wait(TICK_MS / 1000)
             yield False
             continue
+        unseen = True
         for changes in watchfiles.watch(
             *there, watch_filter=_matters(path), debounce=LONGEST_BURST_MS, step=QUIET_MS,
             rust_timeout=TICK_MS, yield_on_timeout=True, stop_event=stop,
         ):
-            yield bool(changes)
+            yield unseen or bool(changes)
+            unseen = False
             if _present(folders) != there:  # one went, came back, or was replaced: watch anew
-                yield True
                 break
 
 
