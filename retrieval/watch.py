@@ -63,11 +63,13 @@ def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iter
     The first tick after watching begins says yes: what happened before it was not seen.
     """
     watchfiles = _watchfiles()
+    unseen = True
     while not stop.is_set():
         there = _present(folders)
         if not there:
+            yield unseen
+            unseen = False
             stop.wait(TICK_MS / 1000)
-            yield False
             continue
         unseen = True
         for changes in watchfiles.watch(
@@ -77,6 +79,7 @@ def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iter
             yield unseen or bool(changes)
             unseen = False
             if _present(folders) != there:  # one went, came back, or was replaced: watch anew
+                unseen = True
                 break
 
 
