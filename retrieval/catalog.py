@@ -36,7 +36,7 @@ CREATE TABLE documents (
     error TEXT
 );
 CREATE TABLE progress (
-    vector_rows INTEGER NOT NULL,  -- committed rows in vectors/, dead ones included
+    vector_rows INTEGER NOT NULL,  -- committed rows of vectors, dead ones included
     generation INTEGER NOT NULL    -- counts commits; tells whether index.faiss is current
 );
 INSERT INTO progress VALUES (0, 0);
@@ -62,6 +62,26 @@ class Document:
     facts: ImageFacts | None = None
     error: str | None = None
     captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A document as the holder of a content. row None: one that could not be read."""
+
+    path: str
+    content_hash: str
+    row: int | None
+    facts: ImageFacts | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """The document at `old_path` becomes that of `file`, with its vector row and its facts."""
+
+    old_path: str
+    file: FileState
+    id: str
 
 
 class Catalog:
@@ -113,6 +133,11 @@ class Catalog:
     def generation(self) -> int:
         return self._scalar("SELECT generation FROM progress")
 
+    @property
+    def rewrites(self) -> int:
+        """How often the vectors were rewritten and their rows renumbered; names their folder."""
+        return self._scalar("PRAGMA user_version")
+
     def count(self, state: str) -> int:
         return self._scalar("SELECT count(*) FROM documents WHERE state = ?", state)
 
@@ -161,15 +186,39 @@ class Catalog:
     def ids_by_path(self) -> dict[str, str]:
         return dict(self._select("SELECT path, id FROM documents"))
 
+    def holders(self, sizes: Iterable[int]) -> Iterator[Holder]:
+        """Documents with a content hash whose files have one of these sizes, by row."""
+        found = self._select(
+            "SELECT path, content_hash, row, error, width, height, taken_at, camera, lat, lon"
+            " FROM documents WHERE content_hash IS NOT NULL"
+            " AND size IN (SELECT value FROM json_each(?)) ORDER BY row",
+            json.dumps(list(sizes)),
+        )
+        for path, content_hash, row, error, *facts in found:
+            known = ImageFacts(*facts) if facts[0] is not None else None
+            yield Holder(path, content_hash, row, known, error)
+
     # writing
 
-    def commit(self, documents: Sequence[Document], rows: Sequence[int]) -> None:
-        """Add or replace documents in one transaction.
+    def commit(
+        self,
+        documents: Sequence[Document],
+        rows: Sequence[int],
+        takeovers: Sequence[Takeover] = (),
+    ) -> None:
+        """Add, replace and take over documents in one transaction.
 
         rows  vector rows of the documents without an error, in their order; they become
               committed together with the documents
         """
         with self._transaction():
+            for one in takeovers:
+                if one.old_path != one.file.path:
+                    self._db.execute("DELETE FROM documents WHERE path = ?", (one.file.path,))
+                self._db.execute(
+                    "UPDATE documents SET id = ?, path = ?, size = ?, mtime_ns = ? WHERE path = ?",
+                    (one.id, *astuple(one.file), one.old_path),
+                )
             remaining = iter(rows)
             for document in documents:
                 row = None if document.error else next(remaining)
@@ -192,6 +241,20 @@ class Catalog:
             self._db.executemany(
                 "DELETE FROM documents WHERE path = ?", ((path,) for path in paths)
             )
+
+    def renumber(self, live: Sequence[int]) -> None:
+        """Rows live[0], live[1], ... become 0, 1, ... of vectors that were rewritten so.
+
+        live  as `live_rows` gives them
+        """
+        with self._transaction():
+            # Ascending, so that every number is free by the time it is given.
+            self._db.executemany(
+                "UPDATE documents SET row = ? WHERE row = ?",
+                ((new, int(old)) for new, old in enumerate(live) if new != old),
+            )
+            self._db.execute("UPDATE progress SET vector_rows = ?", (len(live),))
+            self._db.execute(f"PRAGMA user_version = {self.rewrites + 1}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

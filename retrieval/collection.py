@@ -3,7 +3,8 @@
     photos.collection/
       manifest.json    which encoder, which index
       catalog.sqlite   one row per image
-      vectors/         float16 shards; with the catalogue, the truth
+      vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
+                       they were compacted: the catalogue says which counts)
       index.faiss      derived from the vectors, rebuilt whenever it is out of date
 """
 
@@ -30,6 +31,16 @@ VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
 
 
+def vectors_folder(path: Path, rewrites: int) -> Path:
+    """Where a collection's vectors lie after so many rewrites."""
+    return path / (f"{VECTORS_FOLDER}-{rewrites}" if rewrites else VECTORS_FOLDER)
+
+
+def vectors_folders(path: Path) -> list[Path]:
+    """All there are: the one that counts, and leftovers of a rewrite that was killed."""
+    return [*path.glob(VECTORS_FOLDER), *path.glob(f"{VECTORS_FOLDER}-[0-9]*")]
+
+
 class Collection:
     """Open one with `Collection.open`; make or update one with `index_folders`."""
 
@@ -37,12 +48,23 @@ class Collection:
         self.path = path
         self.manifest = manifest
         self.catalog = catalog
-        self.vectors = VectorStore(
-            path / VECTORS_FOLDER, manifest.encoder.dim, catalog.vector_rows
-        )
-        self._index: VectorIndex | None = None
+        self._open_vectors()
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
+
+    def _open_vectors(self) -> None:
+        self._rewrites = self.catalog.rewrites
+        folder = vectors_folder(self.path, self._rewrites)
+        self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
+        self._index: VectorIndex | None = None
+
+    def _was_compacted(self) -> bool:
+        """Whether that happened since the vectors were opened; then they are opened anew."""
+        if self.catalog.rewrites == self._rewrites:
+            return False
+        self.manifest = Manifest.load(self.path)
+        self._open_vectors()
+        return True
 
     @classmethod
     def open(
@@ -97,6 +119,7 @@ class Collection:
     def index(self) -> VectorIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale."""
         if self._index is None:
+            self._was_compacted()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self.manifest.index
@@ -141,8 +164,11 @@ class Collection:
 
     def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
-        matches = self.index().search(vectors, k)
-        documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
+        while True:
+            matches = self.index().search(vectors, k)
+            documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
+            if not self._was_compacted():  # else these rows have other numbers by now
+                break
         hits = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
             found = [(score, *documents[row]) for score, row in zip(scores.tolist(), rows.tolist())

@@ -1,48 +1,53 @@
-"""From image files to committed vectors: read and decode in threads, encode, commit.
+"""From image files to committed vectors: read, encode what is new, commit batch by batch.
 
-Threads decode and preprocess a bounded number of images ahead of the encoder, so memory does
-not grow with the corpus.
+What a file is, is its content: a file that was touched, moved or copied is recognised by its
+hash and takes over the vector that is there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from time import monotonic
+from typing import Any, Callable, Iterable, Sequence
 
-from retrieval.catalog import Catalog, Document, FileState
+import numpy as np
+
+from retrieval.catalog import Catalog, Document, FileState, Takeover
+from retrieval.contents import Contents
 from retrieval.corpus.folder import FoundFile, Scan
-from retrieval.errors import ImageError
-from retrieval.images import ImageFacts, open_image
-from retrieval.types import Encoder
+from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
 
 BATCH_SIZE = 64
-DECODE_THREADS = min(32, (os.cpu_count() or 1) + 1)
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run has to do. gone: paths of documents whose files are no longer there."""
+    """What one run has to do.
 
-    to_encode: list[FoundFile]
+    to_read  files that are new, or of another size or time, or to be tried again
+    gone     paths of documents whose files are no longer there
+    """
+
+    to_read: list[FoundFile]
     unchanged: int
     gone: list[str]
 
 
-def plan(found: Scan, known: dict[str, FileState]) -> Plan:
-    """Compare a scan with the catalogue's files.
+def plan(found: Scan, known: dict[str, FileState], again: Iterable[str] = ()) -> Plan:
+    """Compare a scan with the catalogue's files. again: paths to read though unchanged.
 
     Only what lies below the roots can be gone, and not what lies below a folder that could not
     be listed.
     """
+    again = set(again)
     paths = {file.state.path for file in found.files}
-    to_encode = [file for file in found.files if known.get(file.state.path) != file.state]
+    to_read = [
+        file for file in found.files
+        if known.get(file.state.path) != file.state or file.state.path in again
+    ]
     below = tuple(str(root).rstrip(os.sep) + os.sep for root in found.roots)
     roots = {str(root) for root in found.roots}
     unseen = tuple(folder.rstrip(os.sep) + os.sep for folder, _ in found.unreadable)
@@ -52,87 +57,125 @@ def plan(found: Scan, known: dict[str, FileState]) -> Plan:
         and (path in roots or path.startswith(below))
         and not path.startswith(unseen)
     ]
-    return Plan(to_encode, len(found.files) - len(to_encode), gone)
+    return Plan(to_read, len(found.files) - len(to_read), gone)
+
+
+@dataclass
+class Outcome:
+    """What became of the files of a run. stopped: it was asked to, before the last file.
+
+    encoded  had new content
+    moved    took over the document of a file that is gone
+    reused   have a copy of the vector of another file with the same content
+    same     still have the content on record, in spite of another time
+    dropped  documents whose files are gone
+    """
+
+    encoded: int = 0
+    moved: int = 0
+    reused: int = 0
+    same: int = 0
+    dropped: int = 0
+    stopped: bool = False
 
 
 def encode_files(
     files: Sequence[FoundFile],
-    encoder: Encoder,
+    encoder: EncoderOnDemand,
     catalog: Catalog,
     store: VectorStore,
     *,
+    gone: Iterable[str] = (),
+    retry_failed: bool = False,
     batch_size: int = BATCH_SIZE,
     progress: Progress = lambda count: None,
-) -> None:
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Embed files in batches; each batch is committed before the next one starts.
 
-    Files that cannot be read are committed with their reason. Raises OSError on a full disk;
-    everything committed before stays.
+    Content that the catalogue holds is not embedded again, and the encoder is loaded only for
+    content that it does not. Files that cannot be read are committed with their reason.
+
+    gone          paths of documents whose files are no longer there; dropped at the end, unless
+                  a moved file took them over
+    retry_failed  decode once more what could not be read before
+    stop          asked now and then; once true, the batch in hand is committed and is the last
+
+    Raises EncoderError, OSError on a full disk; everything committed before stays.
     """
-    ids = _Ids(catalog.ids_by_path())
-    prepared = _prepare_ahead(files, encoder, ahead=2 * batch_size)
-    for batch in _batches(prepared, batch_size):
-        documents = [
-            Document(one.file.state, ids.assign(one.file), one.content_hash, one.facts, one.error)
-            for one in batch
-        ]
-        pixels = [one.pixels for one in batch if one.error is None]
+    outcome, done = Outcome(), 0
+    contents, ids = Contents(files, catalog, gone, retry_failed), _Ids(catalog.ids_by_path())
+    rhythm = Rhythm(batch_size)
+    for read in rhythm.batches(read_ahead(files, contents, encoder, ahead=2 * batch_size), stop):
+        batch = _Batch()
+        for one in read:
+            batch.add(one, contents, ids)
         rows: Sequence[int] = ()
-        if pixels:
-            rows = store.append(encoder.encode_prepared(pixels))
-        catalog.commit(documents, rows)
+        if batch.sources:
+            begun = monotonic()
+            vectors = batch.vectors(encoder, store)
+            rhythm.encoded(len(batch.new), monotonic() - begun)
+            rows = store.append(vectors)
+        catalog.commit(batch.documents, rows, batch.takeovers)
         store.n += len(rows)
-        progress(len(batch))
+        contents.learn(batch.documents, rows)
+        outcome.encoded += len(batch.new)
+        outcome.reused += len(batch.sources) - len(batch.new)
+        outcome.moved += batch.moved
+        outcome.same += batch.same
+        done += len(read)
+        progress(len(read))
+    outcome.stopped = done < len(files)
+    if contents.gone and not outcome.stopped:
+        catalog.forget(contents.gone)
+        outcome.dropped = len(contents.gone)
+    return outcome
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    file: FoundFile
-    content_hash: str | None = None
-    facts: ImageFacts | None = None
-    pixels: Any = None
-    error: str | None = None
+class _Batch:
+    """What one transaction will write. sources: where each new row comes from, a content hash
+    that is to be embedded, or the row to copy."""
 
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+        self.sources: list[str | int] = []
+        self.new: dict[str, Any] = {}  # content hash -> pixels
+        self.takeovers: list[Takeover] = []
+        self.moved = self.same = 0
 
-def _prepare(file: FoundFile, encoder: Encoder) -> _Prepared:
-    content_hash = None
-    try:
-        try:
-            content = Path(file.state.path).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror or error}") from error
-        content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
-        image, facts = open_image(content, at_least=getattr(encoder, "input_size", None))
-        return _Prepared(file, content_hash, facts, encoder.prepare(image))
-    except ImageError as error:
-        return _Prepared(file, content_hash, error=str(error))
+    def add(self, one: ReadFile, contents: Contents, ids: _Ids) -> None:
+        file, content = one.file.state, one.content_hash
+        holder = contents.holder_for(file.path, content) if content else None
+        if holder and holder.path == file.path:
+            self.takeovers.append(Takeover(file.path, file, ids.assign(one.file)))
+            self.same += holder.row is not None
+        elif holder and contents.is_free(holder):
+            contents.take_over(holder, file.path)
+            ids.release(holder.path)
+            self.takeovers.append(Takeover(holder.path, file, ids.assign(one.file)))
+            self.moved += holder.row is not None
+        elif holder:
+            self.documents.append(
+                Document(file, ids.assign(one.file), content, holder.facts, holder.error)
+            )
+            if holder.row is not None:
+                self.sources.append(holder.row)
+        else:
+            self.documents.append(
+                Document(file, ids.assign(one.file), content, one.facts, one.error)
+            )
+            if one.error is None:
+                self.sources.append(content)
+                self.new.setdefault(content, one.pixels)
 
-
-def _prepare_ahead(
-    files: Sequence[FoundFile], encoder: Encoder, *, ahead: int
-) -> Iterator[_Prepared]:
-    waiting: deque[Future[_Prepared]] = deque()
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
-        try:
-            for file in files:
-                waiting.append(pool.submit(_prepare, file, encoder))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _batches(items: Iterable[_Prepared], size: int) -> Iterator[list[_Prepared]]:
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    def vectors(self, encoder: EncoderOnDemand, store: VectorStore) -> np.ndarray:
+        """Of each source: (n, d)."""
+        encoded = encoder().encode_prepared(list(self.new.values())) if self.new else ()
+        by_content = dict(zip(self.new, encoded))
+        return np.stack([
+            store[source : source + 1][0] if isinstance(source, int) else by_content[source]
+            for source in self.sources
+        ])
 
 
 class _Ids:
@@ -141,6 +184,10 @@ class _Ids:
     def __init__(self, by_path: dict[str, str]):
         self._by_path = by_path
         self._taken = set(by_path.values())
+
+    def release(self, path: str) -> None:
+        """The document at `path` is another's now."""
+        self._taken.discard(self._by_path.pop(path))
 
     def assign(self, file: FoundFile) -> str:
         if file.state.path in self._by_path:

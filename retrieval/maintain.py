@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sqlite3
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
-
-from filelock import FileLock, Timeout
+from typing import Any, Callable, Sequence
 
 from retrieval import ingest
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.folder import Scan, scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
-from retrieval.errors import CollectionError, CollectionNotFoundError, CorpusError, SchemaError
-from retrieval.manifest import EncoderRecord, Manifest
-from retrieval.types import Encoder
-
-LOCK_FILE = "writer.lock"
-
-
-_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", "vectors", "index.faiss", LOCK_FILE}
-
-
-class _BusyError(CollectionError):
-    """Another process is writing."""
+from retrieval.errors import CorpusError
+from retrieval.manifest import Manifest
+from retrieval.reading import EncoderOnDemand
+from retrieval.writing import (
+    BusyError, beside, create, is_empty, is_vacant, only_writer, put_back, remove_leftovers,
+    require_collection, require_only_ours, require_writable, storage_errors, swap,
+)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to encode. model None means the collection's own encoder, "auto" for a new one."""
+    """How to encode. model None means the collection's own encoder, "auto" for a new one.
+
+    batch_size    images encoded and committed at once, at most
+    retry_failed  read files again that could not be read before, though they did not change
+    """
 
     model: str | None = None
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = ingest.BATCH_SIZE
     exact_preprocess: bool = False
+    retry_failed: bool = False
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -49,15 +44,30 @@ class Options:
 
 @dataclass(frozen=True)
 class Watcher:
-    """How a run tells how far it is: the number of files to encode, then each batch."""
+    """How a run tells how far it is: the number of files to read, then each batch.
+
+    stop  asked now and then; once true, the run commits the batch in hand and ends. A rebuild
+          does not ask: it is done whole or not at all.
+    """
 
     on_start: Callable[[int], None] = lambda total: None
     on_batch: ingest.Progress = lambda count: None
+    stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What one run did. skipped: (path, reason), those of earlier runs included."""
+    """What one run did.
+
+    images       in the collection now
+    encoded      images with new content
+    unchanged    images as they were, those with a new time only included
+    dropped      documents whose files are gone
+    skipped      (path, reason), those of earlier runs included
+    moved        images found under another path: they kept their vectors
+    reused       images with the content of others: they got copies of their vectors
+    interrupted  the run was stopped; what it committed is kept
+    """
 
     collection: Path
     encoder: str
@@ -66,6 +76,9 @@ class IndexReport:
     unchanged: int
     dropped: int
     skipped: list[tuple[str, str]]
+    moved: int = 0
+    reused: int = 0
+    interrupted: bool = False
 
 
 def index_folders(
@@ -75,223 +88,123 @@ def index_folders(
     *,
     rebuild: bool = False,
     watcher: Watcher = Watcher(),
+    encoder: EncoderOnDemand | None = None,
 ) -> IndexReport:
     """Make a collection of the folders' images at `path`, or bring an existing one up to date.
 
-    Only new and changed files are encoded; documents whose files are gone from the given
-    folders are dropped. An interrupted run leaves what it committed, and the next one goes on
-    from there. A new collection that would hold no image at all is not left behind.
+    Only new content is encoded; documents whose files are gone from the given folders are
+    dropped. An interrupted run leaves what it committed, and the next one goes on from there.
+    A new collection that would hold no image at all is not left behind.
 
     rebuild  start anew; the old collection is replaced at the end, and kept on failure
+    encoder  keeps what this run loads, for a next run
 
     Raises CorpusError, EncoderError, CollectionError.
     """
-    _put_back(path)
-    new = _is_vacant(path)
+    put_back(path)
+    new = is_vacant(path)
     if not new:
-        _require_collection(path, rebuild)
+        require_collection(path, rebuild)
     found = scan(folders)
     if not found.files:
         unchanged = "" if new else f" Nothing was changed in {path}."
         raise CorpusError(_nothing_found(folders, found) + unchanged)
-    _require_writable(path)
+    require_writable(path)
+    encoder = encoder or EncoderOnDemand()
     if new:
-        return _make(path, folders, found, options, watcher)
+        return _make(path, folders, found, options, watcher, encoder)
     if not rebuild:
-        return _update(path, found, options, watcher)
-    target = _beside(path, "rebuild")
-    _require_only_ours(path)
-    with _storage_errors(path), _only_writer(path):
+        return _update(path, found, options, watcher, encoder)
+    target = beside(path, "rebuild")
+    require_only_ours(path)
+    with storage_errors(path), only_writer(path):
         shutil.rmtree(target, ignore_errors=True)
         try:
-            report = _make(target, folders, found, options, watcher)
+            to_the_end = replace(watcher, stop=lambda: False)
+            report = _make(target, folders, found, options, to_the_end, encoder)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
-        _swap(target, path)
+        swap(target, path)
     return replace(report, collection=path)
 
 
-def _require_collection(path: Path, rebuild: bool) -> None:
-    """Refuse to touch a folder that is not a collection; a rebuild mends one that is damaged."""
-    try:
-        Manifest.load(path)
-    except (CollectionNotFoundError, SchemaError):
-        raise
-    except CollectionError:
-        if not rebuild:
-            raise
-
-
 def _make(
-    path: Path, folders: Sequence[Path], found: Scan, options: Options, watcher: Watcher
+    path: Path, folders: Sequence[Path], found: Scan, options: Options, watcher: Watcher,
+    encoder: EncoderOnDemand,
 ) -> IndexReport:
     """A new collection at `path`; none if it would stay empty."""
-    encoder = load_encoder(options.model or AUTO, **options.encoder_settings)
+    encoder.loaded = encoder.loaded or load_encoder(options.model or AUTO, **options.encoder_settings)
     was_there = path.exists()
-    with _storage_errors(path):
-        _create(path, encoder)
+    with storage_errors(path):
+        create(path, encoder.loaded)
     try:
         report = _update(path, found, options, watcher, encoder)
-        if not report.images:
+        if not report.images and not report.interrupted:
             raise CorpusError(_nothing_readable(folders, report.skipped))
-    except _BusyError:
+    except BusyError:
         raise  # what another run is writing is not ours to clear away
     except BaseException:
-        if _is_empty(path):
-            shutil.rmtree(path, ignore_errors=True)
-            if was_there:
-                path.mkdir()
+        _clear_if_empty(path, was_there)
         raise
+    if not report.images:
+        _clear_if_empty(path, was_there)
     return report
 
 
-def _create(path: Path, encoder: Encoder) -> None:
-    """Whole or not at all: a folder without its manifest would pass for somebody else's."""
-    if not _is_vacant(path):  # looked at again, as loading the encoder took its time
-        raise CollectionError(
-            f"Another `retrieval index` has just made {path}. Run this again, to add to it."
-        )
-    place = path if path.exists() else _beside(path, "new")  # an empty folder may be a mount
-    try:
-        if place != path:
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-        Catalog.create(place).close()
-        Manifest(EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)).save(place)
-        if place != path:
-            os.rename(place, path)  # fails if another run was faster
-    except BaseException:
-        if place != path:
-            shutil.rmtree(place, ignore_errors=True)
-        raise
+def _clear_if_empty(path: Path, was_there: bool) -> None:
+    if is_empty(path):
+        shutil.rmtree(path, ignore_errors=True)
+        if was_there:
+            path.mkdir()
 
 
 def _update(
-    path: Path, found: Scan, options: Options, watcher: Watcher, encoder: Encoder | None = None
+    path: Path, found: Scan, options: Options, watcher: Watcher, encoder: EncoderOnDemand
 ) -> IndexReport:
-    with _storage_errors(path), _only_writer(path):
+    with storage_errors(path), only_writer(path):
         manifest = Manifest.load(path)
         with Catalog.open(path, writable=True) as catalog:
-            plan = ingest.plan(found, catalog.known_files())
-            encoder = encoder or _encoder_for(path, manifest, options, bool(plan.to_encode))
+            bad = [file for file, _ in catalog.failed()]
+            again = bad if options.retry_failed else []
+            plan = ingest.plan(found, catalog.known_files(), again)
+            _choose_encoder(encoder, path, manifest, options)
             collection = Collection(path, manifest, catalog)
-            if plan.gone:
-                catalog.forget(plan.gone)
-            if plan.to_encode:
-                watcher.on_start(len(plan.to_encode))
-                ingest.encode_files(
-                    plan.to_encode, encoder, catalog, collection.vectors,
-                    batch_size=options.batch_size, progress=watcher.on_batch,
-                )
-            collection.refresh_index()
-            failed = catalog.failed()
-            tried, bad = {file.state.path for file in plan.to_encode}, {one for one, _ in failed}
-            known_bad = (bad - tried) & {file.state.path for file in found.files}
+            remove_leftovers(path, collection.vectors.folder)
+            if plan.to_read:
+                watcher.on_start(len(plan.to_read))
+            outcome = ingest.encode_files(
+                plan.to_read, encoder, catalog, collection.vectors,
+                gone=plan.gone, retry_failed=options.retry_failed,
+                batch_size=options.batch_size, progress=watcher.on_batch, stop=watcher.stop,
+            )
+            if not outcome.stopped:
+                collection.refresh_index()
+            read = {file.state.path for file in plan.to_read}
+            known_bad = (set(bad) - read) & {file.state.path for file in found.files}
             return IndexReport(
                 path, manifest.encoder.name,
                 images=len(collection),
-                encoded=len(tried - bad),
-                unchanged=plan.unchanged - len(known_bad),
-                dropped=len(plan.gone),
-                skipped=sorted([*found.unreadable, *failed]),
+                encoded=outcome.encoded,
+                unchanged=plan.unchanged - len(known_bad) + outcome.same,
+                dropped=outcome.dropped,
+                skipped=sorted([*found.unreadable, *catalog.failed()]),
+                moved=outcome.moved,
+                reused=outcome.reused,
+                interrupted=outcome.stopped,
             )
 
 
-def _encoder_for(
-    path: Path, manifest: Manifest, options: Options, needed: bool
-) -> Encoder | None:
-    """The encoder for an existing collection; not loaded if there is nothing to encode."""
+def _choose_encoder(
+    encoder: EncoderOnDemand, path: Path, manifest: Manifest, options: Options
+) -> None:
+    """The one on record, when it is needed; another that was asked for is refused at once."""
     settings = options.encoder_settings
-    if options.model not in (None, AUTO, manifest.encoder.name):
-        encoder = load_encoder(options.model, **settings)
-        check_same_encoder(manifest.encoder, encoder, str(path))
-        return encoder
-    return load_recorded_encoder(manifest.encoder, str(path), **settings) if needed else None
-
-
-def _require_only_ours(path: Path) -> None:
-    """A rebuild replaces the folder; what else somebody keeps in it must not go with it."""
-    others = [one.name for one in path.iterdir() if one.name not in _OURS and one.suffix != ".tmp"]
-    if others:
-        raise CollectionError(
-            f"{path} holds more than the collection ({sorted(others)[0]}), which a rebuild would "
-            "delete. Move that elsewhere, or choose another place with -o COLLECTION."
-        )
-
-
-def _require_writable(path: Path) -> None:
-    """Before any long work. Raises CollectionError."""
-    if path.absolute() == Path(path.absolute().anchor):
-        raise CollectionError(f"{path} cannot be a collection. Choose another place with -o COLLECTION.")
-    place = path
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise CollectionError(f"{place} cannot be written to. Choose another place with -o COLLECTION.")
-
-
-def _is_vacant(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
-
-
-def _is_empty(path: Path) -> bool:
-    try:
-        with Catalog.open(path) as catalog:
-            return catalog.count("indexed") == 0
-    except CollectionError:
-        return True  # not even a catalogue was made
-
-
-def _swap(new: Path, path: Path) -> None:
-    old = _beside(path, "old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(path, old)
-    os.rename(new, path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _put_back(path: Path) -> None:
-    """Undo a swap that was killed between its two renames."""
-    old = _beside(path, "old")
-    if not path.exists() and old.exists():
-        with _storage_errors(path):
-            os.rename(old, path)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    """A hidden neighbour: what a user keeps beside a collection must not be overwritten."""
-    path = Path(os.path.abspath(path))  # "." has no name
-    return path.with_name(f".{path.name}.{suffix}")
-
-
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    lock = FileLock(path / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise _BusyError(
-            f"Another `retrieval index` is writing to {path}. Wait for it to finish, then run "
-            "this again."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    """Full disks, missing permissions and the like, in a sentence."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CollectionError(
-            f"{path} cannot be written: {reason}. What was committed before is kept; choose "
-            "another place with -o COLLECTION, or mend the cause and run the same command again."
-        ) from error
+    encoder.load = lambda: load_recorded_encoder(manifest.encoder, str(path), **settings)
+    if encoder.loaded is None and options.model not in (None, AUTO, manifest.encoder.name):
+        encoder.loaded = load_encoder(options.model, **settings)
+    if encoder.loaded is not None:
+        check_same_encoder(manifest.encoder, encoder.loaded, str(path))
 
 
 def _nothing_found(folders: Sequence[Path], found: Scan) -> str:

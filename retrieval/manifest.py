@@ -17,7 +17,7 @@ from retrieval import __version__
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 knows no rewritten vectors; it becomes 2 when they are first compacted
 FILE_NAME = "manifest.json"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from retrieval.errors import CollectionError
+from retrieval.files import sync_folder
 
 SHARD_ROWS = 65_536
 # Fixed, so that the row count in a .npy header can be rewritten in place as a shard grows.
@@ -53,13 +54,18 @@ class VectorStore:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Chosen rows as float32 unit vectors (m, d), in the order given."""
-        taken = np.empty((len(rows), self.dim), np.float32)
+        taken = self.take_halves(rows).astype(np.float32)
+        # float16 rounding leaves lengths off by up to 5e-4
+        taken /= np.linalg.norm(taken, axis=1, keepdims=True)
+        return taken
+
+    def take_halves(self, rows: np.ndarray) -> np.ndarray:
+        """Chosen rows as they are stored: float16 (m, d), in the order given."""
+        taken = np.empty((len(rows), self.dim), np.float16)
         shards = np.asarray(rows) // self.shard_rows
         for shard in np.unique(shards):
             chosen = np.flatnonzero(shards == shard)
             taken[chosen] = self._map(int(shard))[rows[chosen] % self.shard_rows]
-        # float16 rounding leaves lengths off by up to 5e-4
-        taken /= np.linalg.norm(taken, axis=1, keepdims=True)
         return taken
 
     def append(self, vectors: np.ndarray) -> range:
@@ -81,11 +87,14 @@ class VectorStore:
         return self.folder / f"{shard:05d}.npy"
 
     def _write(self, shard: int, first: int, part: np.ndarray) -> None:
-        self.folder.mkdir(exist_ok=True)
+        if not self.folder.exists():
+            self.folder.mkdir()
+            sync_folder(self.folder.parent)
         path = self._path(shard)
+        new = not path.exists()
         if first:
             self._committed_rows(shard)  # writing behind a truncated shard would fill it with zeros
-        with open(path, "r+b" if path.exists() else "w+b") as file:
+        with open(path, "w+b" if new else "r+b") as file:
             file.seek(HEADER_BYTES + first * self.dim * self.dtype.itemsize)
             file.write(part.tobytes())
             file.truncate()
@@ -93,6 +102,8 @@ class VectorStore:
             file.write(_header(first + len(part), self.dim))
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            sync_folder(self.folder)
         self._maps.pop(shard, None)  # the file grew; map it anew
 
     def _map(self, shard: int) -> np.memmap:

@@ -31,10 +31,12 @@ RETRIEVAL = [
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
+    "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
     "retrieval.collection",
-    "retrieval.maintain  retrieval.train",
-    "retrieval.embedded",
+    "retrieval.writing",
+    "retrieval.maintain  retrieval.compact  retrieval.train",
+    "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange",
     "retrieval.report",
     "retrieval.demo",
@@ -100,11 +102,12 @@ INSIDE = [
         "retrieval.classify",
     ],
     [
-        "retrieval.cli.options  retrieval.cli.output",
+        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
-        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export",
-        "retrieval.cli.demo  retrieval.cli.import_",
+        "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
+        "  retrieval.cli.compact  retrieval.cli.forget",
+        "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
 ]
@@ -200,7 +203,9 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.query", "retrieval.maintain"], {"faiss", "torch", "open_clip", "PIL"}),
+    (["retrieval.collection", "retrieval.query", "retrieval.maintain",
+      "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
+     {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
@@ -237,10 +242,10 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_sqlite_lives_in_the_catalogue():
-    """maintain and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
+    """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.maintain", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.catalog", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
     }
 
 

@@ -20,13 +20,15 @@ from PIL import Image
 from retrieval import maintain
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
+from retrieval.compact import compact, forget
 from retrieval.errors import CollectionNotFoundError
 from retrieval.images import open_image
 from retrieval.maintain import Options, index_folders
 
 BATCH = 2
 NAMES = [f"{letter}.png" for letter in "abcde"]
-DISK_CALLS = ("fsync", "replace", "rename", "mkdir")
+FORGOTTEN = ["b.png", "d.png"]
+DISK_CALLS = ("fsync", "replace", "rename", "mkdir", "rmdir", "unlink")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -73,25 +75,33 @@ def kill_before_step(number):
 
     for name in DISK_CALLS:
         setattr(os, name, counted(getattr(os, name)))
-    for method in ("commit", "forget"):
+    for method in ("commit", "forget", "renumber"):
         write = getattr(Catalog, method)
         after = counted(lambda: None)
         setattr(Catalog, method, lambda *args, write=counted(write), after=after: (write(*args), after()))
 
 
-def main(folder, place, rebuild):
-    if rebuild:
+def main(folder, place, what):
+    if what != "index":
         old = Path(place).with_name("old.collection")
         index(folder, old, Mosaic())
+        if what == "compact":
+            forget(old, [folder / name for name in FORGOTTEN])
+        if what == "move":
+            for name in NAMES[1:]:  # the first one stays: an emptied folder drops nothing
+                (folder / name).rename(folder / f"{name[0]}{name}")
     for number in range(1, 1000):
         path = Path(place, str(number), "x.collection")
         path.parent.mkdir()
-        if rebuild:
+        if what != "index":
             shutil.copytree(old, path)
         child = os.fork()
         if child == 0:
             kill_before_step(number)
-            index(folder, path, Mosaic(2 if rebuild else 1), rebuild=rebuild)
+            if what == "compact":
+                compact(path)
+            else:
+                index(folder, path, Mosaic(2 if what == "rebuild" else 1), rebuild=what == "rebuild")
             os._exit(0)
         if os.waitpid(child, 0)[1] == 0:
             return
@@ -112,12 +122,12 @@ def loaders_put_back(monkeypatch):
         monkeypatch.setattr(maintain, name, getattr(maintain, name))
 
 
-def killed(folder, place, rebuild=False):
+def killed(folder, place, what="index"):
     """The collections of runs that were killed before their 1st, 2nd, ... step; the last was not."""
     place.mkdir()
     # Run as a script, this file would have tests/retrieval in front of the package.
     start = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    arguments = [__file__, str(folder), str(place), *(["rebuild"] if rebuild else [])]
+    arguments = [__file__, str(folder), str(place), what]
     subprocess.run([sys.executable, "-c", start, *arguments], check=True)
     numbers = sorted(int(one.name) for one in place.iterdir())
     return [place / str(number) / "x.collection" for number in numbers]
@@ -163,7 +173,7 @@ def test_a_kill_at_any_instant_of_a_first_run(folder, tmp_path):
 def test_a_kill_at_any_instant_of_a_rebuild(folder, tmp_path):
     old, new = Mosaic(1), Mosaic(2)
     outcomes = []
-    for path in killed(folder, tmp_path / "runs", rebuild=True):
+    for path in killed(folder, tmp_path / "runs", "rebuild"):
         if path.exists():
             with Collection.open(path) as collection:
                 outcomes.append(collection.manifest.encoder.name)
@@ -176,6 +186,43 @@ def test_a_kill_at_any_instant_of_a_rebuild(folder, tmp_path):
         assert os.listdir(path.parent) == [path.name]
     assert list(dict.fromkeys(outcomes)) == [old.name, "none", new.name]
     assert outcomes.count("none") == 1
+
+
+def test_a_kill_at_any_instant_of_compacting(folder, tmp_path):
+    left = [name for name in NAMES if name not in FORGOTTEN]
+    rewrites = []
+    for path in killed(folder, tmp_path / "runs", "compact"):
+        with Collection.open(path) as collection:
+            rewrites.append(collection.catalog.rewrites)
+            assert collection.catalog.vector_rows == (3 if rewrites[-1] else 5)
+        assert_holds(path, folder, left, Mosaic())
+        report = compact(path)
+        assert (report.rows, report.dropped_rows) == (3, 0 if rewrites[-1] else 2)
+        assert_holds(path, folder, left, Mosaic())
+        assert sorted(os.listdir(path)) == [
+            "catalog.sqlite", "index.faiss", "manifest.json", "vectors-1", "writer.lock"]
+        encoder = Mosaic()
+        report = index(folder, path, encoder)
+        assert (report.images, encoder.encoded) == (5, 2)
+        assert_holds(path, folder, [*left, *FORGOTTEN], Mosaic())
+    assert list(dict.fromkeys(rewrites)) == [0, 1] and min(map(rewrites.count, rewrites)) > 3
+
+
+def test_a_kill_at_any_instant_of_following_moved_files(folder, tmp_path):
+    """No document is ever missing, and none is embedded again."""
+    folder = shutil.copytree(folder, tmp_path / "pictures")
+    moved = [name if name == NAMES[0] else name[0] + name for name in NAMES]
+    left = []
+    for path in killed(folder, tmp_path / "runs", "move"):
+        with Collection.open(path) as collection:
+            ids = [id for id, _ in collection.catalog.indexed()]
+        left.append(sum(id in moved for id in ids))
+        assert ids == [*moved[: left[-1]], *NAMES[left[-1] :]]
+        encoder = Mosaic()
+        report = index(folder, path, encoder)
+        assert (encoder.encoded, report.moved, report.dropped) == (0, 5 - left[-1], 0)
+        assert_holds(path, folder, moved, Mosaic())
+    assert list(dict.fromkeys(left)) == [1, 3, 5]
 
 
 def test_a_killed_run_with_a_real_encoder(photo_folder, tmp_path, tiny_encoder):
@@ -216,4 +263,4 @@ def test_a_killed_run_with_a_real_encoder(photo_folder, tmp_path, tiny_encoder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), rebuild=len(sys.argv) > 3)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

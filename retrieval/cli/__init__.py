@@ -8,7 +8,7 @@ import click
 
 from retrieval import __version__
 from retrieval.cli import (
-    benchmark, classify, demo, export, import_, index, info, models, search, train,
+    benchmark, classify, compact, demo, export, forget, import_, index, info, models, search, train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
@@ -28,7 +28,9 @@ def cli() -> None:
     """Index images, search them by text or by image, and measure how good the search is."""
 
 
-for module in (index, search, benchmark, classify, info, import_, export, models, train, demo):
+for module in (
+    index, watch, search, benchmark, classify, info, compact, forget, import_, export, models, train, demo,
+):
     cli.add_command(module.command)
 
 

@@ -18,7 +18,6 @@ from retrieval.cli import options
 def command(output, model, device, precision) -> None:
     """Try everything on sample photos: index, search, measure recall, look at a contact sheet."""
     from retrieval.cli import output as out
-    from retrieval.cli.index import shell_quoted
     from retrieval.demo import run
     from retrieval.encoders import BUILTIN
     from retrieval.maintain import Options, Watcher
@@ -45,6 +44,6 @@ def command(output, model, device, precision) -> None:
         "Now your own photos:\n"
         "   retrieval index ~/Pictures\n"
         '   retrieval search Pictures.collection "a dog on the beach"\n'
-        f"Or ask these again:\n   retrieval search {shell_quoted(report.collection)} "
+        f"Or ask these again:\n   retrieval search {out.shell_quoted(report.collection)} "
         '"something round"'
     )

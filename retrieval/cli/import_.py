@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from retrieval.cli import options
-from retrieval.cli.index import shell_quoted
+from retrieval.cli.output import shell_quoted
 
 
 @click.command("import", epilog=options.examples(

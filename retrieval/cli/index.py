@@ -21,56 +21,74 @@ from retrieval.cli import options
               help="Where to keep the index.  [default: FOLDER's name + .collection, here]")
 @options.model
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
+@click.option("--retry-failed", is_flag=True,
+              help="Try files again that could not be read before, though they did not change.")
 @options.device
 @options.precision
 @options.batch_size
 @options.exact_preprocess
 @options.as_json
-def command(folders, output, model, rebuild, device, precision, batch_size, exact_preprocess, as_json) -> None:
+def command(
+    folders, output, model, rebuild, retry_failed, device, precision, batch_size, exact_preprocess, as_json
+) -> None:
     """Make FOLDERs of images searchable, or bring a collection up to date.
 
     Images in all subfolders are found by their file names; hidden files and folders are passed
-    over. Unreadable files are named and skipped. Interrupt it at any time: the next run goes on
-    from there.
+    over. Only content that is new is encoded: moved, renamed, touched and copied files are
+    recognised. Unreadable files are named, skipped, and tried again when they change.
+
+    Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
+    in hand, a second one ends at once.
     """
+    from contextlib import nullcontext
+
     from retrieval.cli import output as out
+    from retrieval.cli.interrupts import Interrupts
     from retrieval.maintain import Options, Watcher, index_folders
 
     path = output or default_collection(folders[0])
+    # A rebuild leaves nothing half-done to be kept.
+    interrupts = nullcontext() if rebuild else Interrupts(
+        "Finishing the batch in hand; press Ctrl-C again to end at once."
+    )
     try:
-        with out.progress_bar("Encoding") as (set_total, advance):
+        with out.progress_bar("Encoding") as (set_total, advance), interrupts as asked:
             report = index_folders(
-                folders, path, Options(model, device, precision, batch_size, exact_preprocess),
-                rebuild=rebuild, watcher=Watcher(set_total, advance),
+                folders, path,
+                Options(model, device, precision, batch_size, exact_preprocess, retry_failed),
+                rebuild=rebuild,
+                watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )
     except KeyboardInterrupt:
         again = "start over" if rebuild else "go on from what was committed"
         click.echo(f"Interrupted. Run the same command again to {again}.", err=True)
         sys.exit(130)
+    if report.interrupted:
+        held = f"{report.collection} holds {report.images} images now. " if report.images else ""
+        click.echo(
+            f"Interrupted. {held}Run the same command again to go on from what was committed.",
+            err=True,
+        )
+        sys.exit(130)
     if as_json:
         out.print_json({
             "collection": str(report.collection), "encoder": report.encoder,
             "images": report.images, "encoded": report.encoded, "unchanged": report.unchanged,
-            "dropped": report.dropped,
+            "moved": report.moved, "reused": report.reused, "dropped": report.dropped,
             "skipped": [{"path": name, "reason": reason} for name, reason in report.skipped],
         })
         return
     out.warn_skipped(report.skipped)
     out.print_facts({
         "images": report.images, "newly encoded": report.encoded,
-        "unchanged": report.unchanged, "dropped": report.dropped,
+        "unchanged": report.unchanged, "moved": report.moved, "reused": report.reused,
+        "dropped": report.dropped,
         "unreadable": len(report.skipped), "encoder": report.encoder,
     }, title=str(report.collection))
-    click.echo(f'Search it: retrieval search {shell_quoted(report.collection)} "what you look for"')
+    click.echo(f'Search it: retrieval search {out.shell_quoted(report.collection)} "what you look for"')
 
 
 def default_collection(folder: Path) -> Path:
     """`NAME.collection` in the current folder."""
     name = folder.absolute().resolve().name or "images"
     return Path(f"{name}.collection")
-
-
-def shell_quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

@@ -6,6 +6,8 @@ import click
 
 from retrieval.cli import options
 
+WORTH_COMPACTING = 0.2  # share of dead rows from which on it is suggested
+
 
 @click.command("info", epilog=options.examples(
     "retrieval info Photos.collection",
@@ -21,9 +23,11 @@ def command(collection, as_json) -> None:
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
         failed = catalog.failed()
+        rows = catalog.vector_rows
         facts = {
             "images": len(opened),
             "unreadable": len(failed),
+            "dead_rows": rows - len(opened),
             "encoder": manifest.encoder.name,
             "dimensions": manifest.encoder.dim,
             "fingerprint": manifest.encoder.fingerprint,
@@ -39,6 +43,11 @@ def command(collection, as_json) -> None:
         return
     megabytes = facts.pop("bytes_on_disk") / 1e6
     current = "up to date" if facts.pop("index_current") else "out of date; `retrieval index` renews it"
+    dead = facts.pop("dead_rows")
+    if dead:
+        facts["dead rows"] = f"{dead} of {rows} (of images that went or changed)"
     out.print_facts({**facts, "index": f"{facts['index']} ({current})", "on disk": f"{megabytes:.1f} MB"},
                     title=str(collection))
+    if dead > WORTH_COMPACTING * rows:
+        click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 import click
@@ -38,6 +39,13 @@ class _Notes(logging.Handler):
 
 class Best(str):
     """A cell to be set in bold: the best of its column."""
+
+
+def shell_quoted(path: Path) -> str:
+    """To be pasted behind a command."""
+    import shlex
+
+    return shlex.quote(str(path))
 
 
 def print_json(content: dict[str, Any]) -> None:

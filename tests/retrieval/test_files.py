@@ -1,10 +1,11 @@
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from retrieval.files import cache_folder, obstacle, write_atomically, write_json
+from retrieval.files import cache_folder, obstacle, sync_folder, write_atomically, write_json
 
 
 def test_new_and_replaced_content(tmp_path):
@@ -30,13 +31,23 @@ def test_a_failure_on_the_way_leaves_the_old_content(tmp_path, monkeypatch, step
     assert path.read_bytes() == b"old"
 
 
-def test_content_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+def test_content_is_on_disk_before_it_takes_the_name_and_the_name_after(tmp_path, monkeypatch):
     steps = []
     fsync, rename = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append(("fsync", os.fstat(handle).st_size)), fsync(handle)))
+
+    def noted(handle):
+        status = os.fstat(handle)
+        steps.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(os, "replace", lambda *names: (steps.append("replace"), rename(*names)))
     write_atomically(tmp_path / "notes.txt", b"seven b")
-    assert steps == [("fsync", 7), "replace"]
+    assert steps == [7, "replace", "folder"]
+
+
+def test_a_folder_that_cannot_be_flushed_is_left_to_the_system(tmp_path):
+    sync_folder(tmp_path / "gone")
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -10,6 +10,7 @@ from retrieval.corpus.folder import FoundFile, Scan, scan
 from retrieval.errors import EncoderError
 from retrieval.images import open_image
 from retrieval.ingest import encode_files, plan
+from retrieval.reading import EncoderOnDemand
 from retrieval.vectors import VectorStore
 
 
@@ -49,7 +50,7 @@ class Shelf:
     def encode(self, files, encoder, **options):
         catalog, store = self.open()
         with catalog:
-            encode_files(files, encoder, catalog, store, **options)
+            return encode_files(files, EncoderOnDemand(encoder), catalog, store, **options)
 
     def vectors(self):
         """id -> vector, as committed."""
@@ -95,17 +96,17 @@ class TestPlan:
 
     def test_everything_is_new_at_first(self):
         result = plan(self.scanned("a.jpg", "b.jpg"), {})
-        assert [file.relative for file in result.to_encode] == ["a.jpg", "b.jpg"]
+        assert [file.relative for file in result.to_read] == ["a.jpg", "b.jpg"]
         assert (result.unchanged, result.gone) == (0, [])
 
     @pytest.mark.parametrize("change", [{"size": 2}, {"mtime": 2}, {"mtime": 0}], ids=str)
     def test_size_and_time_tell_a_change(self, change):
         result = plan(self.scanned("a.jpg", **change), self.known("/photos/a.jpg"))
-        assert [file.relative for file in result.to_encode] == ["a.jpg"]
+        assert [file.relative for file in result.to_read] == ["a.jpg"]
 
     def test_unchanged_new_and_gone(self):
         result = plan(self.scanned("a.jpg", "c.jpg"), self.known("/photos/a.jpg", "/photos/sub/b.jpg"))
-        assert [file.relative for file in result.to_encode] == ["c.jpg"]
+        assert [file.relative for file in result.to_read] == ["c.jpg"]
         assert (result.unchanged, result.gone) == (1, ["/photos/sub/b.jpg"])
 
     def test_only_what_lies_below_the_roots_can_be_gone(self):
@@ -115,7 +116,7 @@ class TestPlan:
     def test_a_single_file_as_root_says_nothing_of_its_neighbours(self):
         known = self.known("/photos/a.jpg", "/photos/b.jpg")
         result = plan(self.scanned("a.jpg", roots=("/photos/a.jpg",)), known)
-        assert (result.to_encode, result.unchanged, result.gone) == ([], 1, [])
+        assert (result.to_read, result.unchanged, result.gone) == ([], 1, [])
 
     def test_below_the_root_of_the_file_system(self):
         assert plan(self.scanned("a.jpg", roots=("/",)), self.known("/x/b.jpg")).gone == ["/x/b.jpg"]
@@ -172,7 +173,7 @@ class TestEncoding:
         assert sum(encoder.batches) == len(sample_photos) > 10
         assert max(encoder.ahead) <= 2 * 2
 
-    def test_nothing_to_encode(self, shelf, tiny_encoder):
+    def test_nothing_to_read(self, shelf, tiny_encoder):
         shelf.encode([], tiny_encoder)
         assert shelf.read(lambda catalog: (catalog.generation, catalog.vector_rows)) == (0, 0)
 

@@ -104,7 +104,7 @@ class TestUpdating:
         os.utime(photo_folder / "rocket.jpg", ns=(1, 1))
         shutil.copyfile(photo_folder / "flower.jpg", photo_folder / "2019" / "new.jpg")
         report = index(photo_folder)
-        assert (report.images, report.encoded, report.unchanged, report.dropped) == (6, 2, 4, 1)
+        assert (report.images, report.encoded, report.reused, report.unchanged, report.dropped) == (6, 0, 2, 4, 1)
         after = vectors(path)
         assert after["rocket.jpg"][1] @ after["coffee.png"][1] > 0.9999
         assert after["rocket.jpg"][1] @ before["rocket.jpg"][1] < 0.999
@@ -172,7 +172,7 @@ class TestUnreadableFiles:
         index(photo_folder)
         shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / "late.jpg")
         report = index(photo_folder)
-        assert (report.images, report.encoded, report.skipped) == (7, 1, [])
+        assert (report.images, report.encoded, report.reused, report.skipped) == (7, 0, 1, [])
         assert vectors(path)["late.jpg"][1] @ vectors(path)["rocket.jpg"][1] > 0.9999
 
     def test_a_file_that_breaks_is_no_longer_found(self, index, path, photo_folder, tiny_encoder):

@@ -15,8 +15,9 @@ from retrieval.collection import Collection
 from retrieval.errors import (
     CollectionError, CollectionNotFoundError, EncoderError, EncoderMismatchError, SchemaError,
 )
-from retrieval.maintain import LOCK_FILE, Options, Watcher, index_folders
-from retrieval.manifest import Manifest
+from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.manifest import SCHEMA_VERSION, Manifest
+from retrieval.writing import LOCK_FILE
 
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -102,7 +103,7 @@ class TestRefusals:
     def test_a_newer_schema_says_upgrade(self, index, path, rebuild):
         index()
         content = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps({**content, "schema_version": 2}))
+        (path / "manifest.json").write_text(json.dumps({**content, "schema_version": SCHEMA_VERSION + 1}))
         assert "upgrade" in self.refused(SchemaError, index, path, rebuild=rebuild)
 
     @pytest.mark.parametrize("name", ["manifest.json", "catalog.sqlite"])

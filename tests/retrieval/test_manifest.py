@@ -81,7 +81,7 @@ class TestRefusals:
     def test_a_newer_schema(self, tmp_path):
         change(tmp_path, schema_version=SCHEMA_VERSION + 1, software="crossmodal-retrieval 9.1", novelty=[1])
         message = self.refused(SchemaError, tmp_path)
-        assert "written by a newer version (crossmodal-retrieval 9.1, schema 2; this one reads up to 1)" in message
+        assert "written by a newer version (crossmodal-retrieval 9.1, schema 3; this one reads up to 2)" in message
         assert "Please upgrade: pip install --upgrade crossmodal-retrieval" in message
 
     @pytest.mark.parametrize(

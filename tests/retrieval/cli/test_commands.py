@@ -15,7 +15,8 @@ def test_index_reports_and_says_what_next(run, photo_folder, tiny_model, tmp_pat
     assert done.status == 0
     facts = dict(line.split("  ", 2)[1:] for line in done.out.splitlines()[1:-1])
     assert {name.strip(): value.strip() for name, value in facts.items()} == {
-        "images": "6", "newly encoded": "6", "unchanged": "0", "dropped": "0", "unreadable": "0",
+        "images": "6", "newly encoded": "6", "unchanged": "0", "moved": "0", "reused": "0", "dropped": "0",
+        "unreadable": "0",
         "encoder": f"local-dir:{tiny_model}",
     }
     assert done.out.splitlines()[-1] == f"Search it: retrieval search '{path}' \"what you look for\""
@@ -134,10 +135,10 @@ def test_interrupted_index_says_how_to_go_on(run, photo_folder, tiny_model, tmp_
     path = tmp_path / "c.collection"
     commit = ingest.Catalog.commit
 
-    def interrupted_after_the_first_batch(catalog, documents, rows):
+    def interrupted_after_the_first_batch(catalog, *batch):
         if catalog.vector_rows:
             raise KeyboardInterrupt
-        commit(catalog, documents, rows)
+        commit(catalog, *batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(ingest.Catalog, "commit", interrupted_after_the_first_batch)

@@ -1,0 +1,53 @@
+"""`retrieval watch`"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import click
+
+from retrieval.cli import options
+from retrieval.cli.index import default_collection
+
+
+@click.command("watch", epilog=options.examples(
+    "retrieval watch ~/Photos",
+    "retrieval watch ~/Photos /mnt/scans -o everything.collection",
+))
+@click.argument("folders", nargs=-1, required=True, type=options.PATH, metavar="FOLDER...")
+@click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
+              help="The collection to keep.  [default: FOLDER's name + .collection, here]")
+@options.model
+@options.device
+@options.precision
+@options.batch_size
+def command(folders, output, model, device, precision, batch_size) -> None:
+    """Keep a collection of FOLDERs up to date while files come and go.
+
+    An ordinary `retrieval index` first, then one after each burst of changes, told in a line on
+    stderr. The encoder stays loaded. An update that fails is told and tried again. Ctrl-C ends
+    it, with status 0, once the batch in hand is committed; a second one at once, with 130.
+    """
+    from retrieval.cli.interrupts import Interrupts
+    from retrieval.maintain import Options
+    from retrieval.watch import watch
+
+    def tell(report) -> None:
+        counts = {
+            "encoded": report.encoded, "moved": report.moved, "reused": report.reused,
+            "dropped": report.dropped, "unreadable": len(report.skipped),
+        }
+        changes = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        click.echo(f"{report.collection}: {report.images} images; {changes or 'no change'}", err=True)
+
+    try:
+        with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
+            watch(
+                folders, output or default_collection(folders[0]),
+                Options(model, device, precision, batch_size), stop=asked, on_update=tell,
+                on_error=lambda reason: click.echo(f"Not updated: {reason}", err=True),
+            )
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was committed is kept.", err=True)
+        sys.exit(130)

@@ -1,0 +1,95 @@
+"""Dropping documents for good, and rewriting the vectors without the rows they left.
+
+A document that goes leaves its vector row behind, dead. Compacting writes the live rows into a
+new folder, and one transaction of the catalogue both renumbers the rows and switches to that
+folder. Before it, the new folder is a leftover; after it, the old one is. Whatever is left over
+is removed by the next run that writes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Iterable
+
+import numpy as np
+
+from retrieval.catalog import Catalog
+from retrieval.collection import Collection, vectors_folder, vectors_folders
+from retrieval.errors import CollectionError
+from retrieval.manifest import SCHEMA_VERSION, Manifest
+from retrieval.vectors import VectorStore
+from retrieval.writing import only_writer, remove_leftovers, storage_errors
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """rows: live ones, all there are now. dropped_rows: dead ones. freed: bytes."""
+
+    collection: Path
+    rows: int
+    dropped_rows: int
+    freed: int
+
+
+def compact(path: Path) -> CompactReport:
+    """Rewrite the vectors without dead rows. The collection can be searched meanwhile.
+
+    Needs room for the live vectors a second time. Raises CollectionError; what was there before
+    is then as it was.
+    """
+    manifest = Manifest.load(path)
+    with storage_errors(path), only_writer(path), Catalog.open(path, writable=True) as catalog:
+        collection = Collection(path, manifest, catalog)
+        live, rows = catalog.live_rows(), collection.vectors.n
+        before = sum(map(_bytes, vectors_folders(path)))
+        remove_leftovers(path, collection.vectors.folder)
+        if len(live) < rows:
+            new = vectors_folder(path, catalog.rewrites + 1)
+            _copy(collection.vectors, live, new)
+            if manifest.schema_version < SCHEMA_VERSION:  # older software would not look there
+                manifest = replace(manifest, schema_version=SCHEMA_VERSION)
+                manifest.save(path)
+            catalog.renumber(live)
+            collection = Collection(path, manifest, catalog)
+            remove_leftovers(path, new)
+        collection.refresh_index()
+        after = sum(map(_bytes, vectors_folders(path)))
+    return CompactReport(path, len(live), rows - len(live), before - after)
+
+
+def forget(path: Path, places: Iterable[Path]) -> int:
+    """Drop the documents of these files and of all files below these folders; says how many.
+
+    The files need not be there any more, and are not touched if they are. Raises CollectionError
+    if no document lies at or below one of the places; then none is dropped.
+    """
+    manifest = Manifest.load(path)
+    with storage_errors(path), only_writer(path), Catalog.open(path, writable=True) as catalog:
+        known = catalog.known_files()
+        gone: set[str] = set()
+        for place in places:
+            name = os.path.abspath(place)
+            below = name.rstrip(os.sep) + os.sep
+            found = {file for file in known if file == name or file.startswith(below)}
+            if not found:
+                raise CollectionError(
+                    f"{path} holds nothing at or below {name}. `retrieval search` shows the paths "
+                    "of its images."
+                )
+            gone |= found
+        catalog.forget(gone)
+        Collection(path, manifest, catalog).refresh_index()
+    return len(gone)
+
+
+def _copy(store: VectorStore, rows: np.ndarray, folder: Path) -> None:
+    """As they are, bit by bit, a shard at a time."""
+    new = VectorStore(folder, store.dim, 0, shard_rows=store.shard_rows)
+    for start in range(0, len(rows), new.shard_rows):
+        new.n += len(new.append(store.take_halves(rows[start : start + new.shard_rows])))
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -1,0 +1,129 @@
+"""Reading image files ahead of the encoder: threads read, hash, decode and preprocess.
+
+A bounded number of images is in memory, so memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, Callable, Container, Iterable, Iterator, Sequence
+
+from retrieval.corpus.folder import FoundFile
+from retrieval.errors import ImageError
+from retrieval.images import ImageFacts, open_image
+from retrieval.types import Encoder
+
+DECODE_THREADS = min(32, (os.cpu_count() or 1) + 1)
+
+
+class EncoderOnDemand:
+    """Loads an encoder when the first image needs it, and keeps it."""
+
+    def __init__(self, loaded: Encoder | None = None):
+        self.loaded = loaded
+        self.load: Callable[[], Encoder] | None = None
+
+    def __call__(self) -> Encoder:
+        if self.loaded is None:
+            self.loaded = self.load()
+        return self.loaded
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that was read. pixels: what the encoder takes; None if it failed or is known."""
+
+    file: FoundFile
+    content_hash: str | None = None
+    facts: ImageFacts | None = None
+    pixels: Any = None
+    error: str | None = None
+    image: Any = None  # decoded while no encoder was there to prepare it
+
+
+def read_ahead(
+    files: Sequence[FoundFile], known: Container[str], encoder: EncoderOnDemand, *, ahead: int
+) -> Iterator[ReadFile]:
+    """Read files in threads, in order, at most `ahead` before they are asked for.
+
+    Files whose content hash is `known` are not decoded. The encoder is loaded, in the calling
+    thread, for the first one that was.
+    """
+    waiting: deque[Future[ReadFile]] = deque()
+
+    def next_one() -> ReadFile:
+        one = waiting.popleft().result()
+        if one.image is None:
+            return one
+        return replace(one, image=None, pixels=encoder().prepare(one.image))
+
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+        try:
+            for file in files:
+                waiting.append(pool.submit(_read, file, known, encoder))
+                # Without an encoder whole images wait, which are large: no more than threads.
+                if len(waiting) > (ahead if encoder.loaded else min(ahead, DECODE_THREADS)):
+                    yield next_one()
+            while waiting:
+                yield next_one()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(file: FoundFile, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
+    content_hash = None
+    try:
+        try:
+            content = Path(file.state.path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
+        if content_hash in known:
+            return ReadFile(file, content_hash)
+        if encoder.loaded is None:
+            image, facts = open_image(content)
+            return ReadFile(file, content_hash, facts, image=image)
+        image, facts = open_image(content, at_least=getattr(encoder.loaded, "input_size", None))
+        return ReadFile(file, content_hash, facts, encoder.loaded.prepare(image))
+    except ImageError as error:
+        return ReadFile(file, content_hash, error=str(error))
+
+
+class Rhythm:
+    """How many images make a batch: as many as asked for, but no more than take some seconds.
+
+    What is encoded is committed batch by batch; on a slow machine little is lost to a kill.
+    """
+
+    def __init__(self, batch_size: int, *, first: int = 16, seconds: float = 5.0):
+        self._most = batch_size
+        self._seconds = seconds
+        self.size = min(batch_size, first)  # until it is known how fast the encoder is
+
+    def encoded(self, count: int, seconds: float) -> None:
+        """Learn from a batch."""
+        if count:
+            fitting = self._seconds * count / max(seconds, 1e-6)
+            self.size = max(1, min(self._most, int(fitting)))
+
+    def batches(self, items: Iterable[ReadFile], stop: Callable[[], bool]) -> Iterator[list[ReadFile]]:
+        """Items in batches. A batch is also over when reading it has taken long, or at a stop."""
+        batch: list[ReadFile] = []
+        begun = monotonic()
+        for item in items:
+            batch.append(item)
+            if stop():
+                break
+            if len(batch) >= self.size or monotonic() - begun > self._seconds:
+                yield batch
+                if stop():
+                    return
+                batch, begun = [], monotonic()
+        if batch:
+            yield batch

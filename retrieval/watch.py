@@ -1,0 +1,115 @@
+"""Keeping a collection up to date while files come and go."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import Any, Callable, Iterator, Sequence
+
+from retrieval.errors import CollectionError, EncoderError, RetrievalError
+from retrieval.images import SUFFIXES
+from retrieval.maintain import IndexReport, Options, Watcher, index_folders
+from retrieval.reading import EncoderOnDemand
+
+QUIET_MS = 300  # a burst of changes is over after so long a pause
+LONGEST_BURST_MS = 5_000  # and is not waited for longer
+TICK_MS = 500
+RETRY_SECONDS = 10.0  # after an update that failed: the cause may go away by itself
+
+
+def watch(
+    folders: Sequence[Path],
+    path: Path,
+    options: Options,
+    *,
+    stop: threading.Event,
+    on_update: Callable[[IndexReport], None],
+    on_error: Callable[[str], None],
+) -> None:
+    """Update the collection at `path` now, and after each burst of changes, until `stop` is set.
+
+    The encoder stays loaded; others may write to the collection between two updates. An update
+    that fails is told once, as a sentence, and tried again after some seconds.
+
+    Raises RetrievalError if the first update fails, or watchfiles is not installed.
+    """
+    encoder, watcher = EncoderOnDemand(), Watcher(stop=stop.is_set)
+    first, told, due = True, "", math.inf
+    for changed in _changes(folders, path, stop):
+        if not changed and monotonic() < due:
+            continue
+        try:
+            report = index_folders(folders, path, options, watcher=watcher, encoder=encoder)
+        except (RetrievalError, OSError) as error:
+            if first:
+                raise
+            if isinstance(error, EncoderError):
+                encoder.loaded = None  # another may be right, once the collection was rebuilt
+            if str(error) != told:
+                told = str(error)
+                on_error(told)
+            due = monotonic() + RETRY_SECONDS
+        else:
+            first, told, due = False, "", math.inf
+            on_update(report)
+
+
+def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iterator[bool]:
+    """Whether something changed, twice a second or after a burst of changes.
+
+    The first tick after watching begins says yes: what happened before it was not seen.
+    """
+    watchfiles = _watchfiles()
+    unseen = True
+    while not stop.is_set():
+        there = _present(folders)
+        if not there:
+            yield unseen
+            unseen = False
+            stop.wait(TICK_MS / 1000)
+            continue
+        unseen = True
+        for changes in watchfiles.watch(
+            *there, watch_filter=_matters(path), debounce=LONGEST_BURST_MS, step=QUIET_MS,
+            rust_timeout=TICK_MS, yield_on_timeout=True, stop_event=stop,
+        ):
+            yield unseen or bool(changes)
+            unseen = False
+            if _present(folders) != there:  # one went, came back, or was replaced: watch anew
+                unseen = True
+                break
+
+
+def _present(folders: Sequence[Path]) -> dict[Path, int]:
+    """The folders that are there, and which ones they are (inodes)."""
+    return {folder: folder.stat().st_ino for folder in folders if folder.exists()}
+
+
+def _matters(collection: Path) -> Callable[[Any, str], bool]:
+    """Whether a change may be one of images; what is hidden, or written here, is not."""
+    own = os.path.realpath(collection)
+
+    def matters(_: Any, changed: str) -> bool:
+        real = os.path.realpath(changed)
+        if real == own or real.startswith(own + os.sep):
+            return False
+        path = Path(changed)
+        if path.name.startswith("."):
+            return False
+        return path.suffix.lower() in SUFFIXES or not path.is_file()  # a folder, or gone
+
+    return matters
+
+
+def _watchfiles() -> Any:
+    try:
+        import watchfiles
+    except ImportError as error:
+        raise CollectionError(
+            "Watching needs the package watchfiles. Install it: "
+            "pip install 'crossmodal-retrieval[watch]'"
+        ) from error
+    return watchfiles

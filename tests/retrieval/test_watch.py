@@ -1,0 +1,134 @@
+"""`watch` over real folders, in a thread; waiting is for conditions, never for a time."""
+
+import shutil
+import sys
+import threading
+
+import pytest
+
+from retrieval import maintain
+from retrieval.collection import Collection
+from retrieval.errors import CollectionError, CorpusError
+from retrieval.maintain import Options
+from retrieval.watch import _matters, watch
+from retrieval.writing import only_writer
+
+pytest.importorskip("watchfiles")
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
+PATIENCE = 60  # seconds before a wait is given up
+
+
+class Watch:
+    """A watch in a thread, and what it told."""
+
+    def __init__(self, folders, path, options):
+        self.stop, self.told, self.news = threading.Event(), [], threading.Condition()
+        self.error = None
+
+        def run():
+            try:
+                watch(folders, path, options, stop=self.stop, on_update=self.tell, on_error=self.tell)
+            except Exception as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    def tell(self, one):
+        with self.news:
+            self.told.append(one)
+            self.news.notify_all()
+
+    def wait(self, condition):
+        """Until the newest thing told fulfils the condition."""
+        with self.news:
+            assert self.news.wait_for(lambda: self.told and condition(self.told[-1]), PATIENCE), self.told
+
+    def end(self):
+        self.stop.set()
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "photos.collection"
+
+
+@pytest.fixture
+def started(photo_folder, path, tiny_encoder, monkeypatch):
+    """A watch after its first update; the quick retry is for the tests' sake."""
+    monkeypatch.setattr("retrieval.watch.RETRY_SECONDS", 0.1)
+    watching = Watch([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
+    try:
+        watching.wait(lambda report: report.images == 6)
+        yield watching
+    finally:
+        watching.end()
+
+
+def images(path):
+    with Collection.open(path) as collection:
+        return sorted(id for id, _ in collection.catalog.indexed())
+
+
+def is_report(told):
+    return not isinstance(told, str)
+
+
+def test_files_come_move_and_go(started, photo_folder, path, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("the encoder was loaded again")
+
+    monkeypatch.setattr(maintain, "load_encoder", forbidden)
+    monkeypatch.setattr(maintain, "load_recorded_encoder", forbidden)
+    shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / "2019" / "new.jpg")
+    started.wait(lambda report: report.images == 7)
+    (photo_folder / "rocket.jpg").rename(photo_folder / "moon.jpg")
+    started.wait(lambda report: report.moved == 1)
+    shutil.rmtree(photo_folder / "2019")
+    started.wait(lambda report: report.images == 5)
+    assert images(path) == ["astronaut.png", "chelsea.png", "coffee.png", "flower.jpg", "moon.jpg"]
+
+
+def test_a_folder_that_goes_and_comes_back(started, photo_folder, path):
+    photo_folder.rename(photo_folder.with_name("away"))
+    started.wait(lambda told: isinstance(told, str) and "does not exist" in told)
+    (photo_folder.with_name("away") / "rocket.jpg").unlink()
+    photo_folder.with_name("away").rename(photo_folder)
+    started.wait(lambda told: is_report(told) and told.images == 5)
+    (photo_folder / "flower.jpg").unlink()
+    started.wait(lambda told: is_report(told) and told.images == 4)
+    assert len([one for one in started.told if isinstance(one, str)]) == 1  # said once
+
+
+def test_others_may_write_in_between(started, photo_folder, path):
+    with only_writer(path):
+        (photo_folder / "flower.jpg").unlink()
+        started.wait(lambda told: isinstance(told, str) and "is writing to" in told)
+    started.wait(lambda told: is_report(told) and told.images == 5)
+
+
+def test_a_first_update_that_fails_is_an_error(tmp_path, path):
+    (tmp_path / "empty").mkdir()
+    watching = Watch([tmp_path / "empty"], path, Options())
+    watching.thread.join(PATIENCE)
+    assert isinstance(watching.error, CorpusError) and "No images in" in str(watching.error)
+
+
+def test_what_matters(tmp_path):
+    collection = tmp_path / "photos.collection"
+    (tmp_path / "notes.txt").touch()
+    matters = _matters(collection)
+    assert [name for name in (
+        "a.jpg", "sub/b.PNG", "a folder that went", ".hidden.jpg", "notes.txt", "photos.collection",
+        "photos.collection/index.faiss", ".photos.collection.rebuild",
+    ) if matters(None, str(tmp_path / name))] == ["a.jpg", "sub/b.PNG", "a folder that went"]
+
+
+def test_without_the_package_its_extra_is_named(photo_folder, path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(CollectionError, match=r"pip install 'crossmodal-retrieval\[watch\]'"):
+        watch([photo_folder], path, Options(), stop=threading.Event(), on_update=print, on_error=print)
+    assert not path.exists()
