@@ -44,7 +44,7 @@ class ReadFile:
     facts: ImageFacts | None = None
     pixels: Any = None
     error: str | None = None
-    image: Any = None  # decoded while no encoder was there to prepare it
+    content: bytes | None = None  # of an image that can be read, while no encoder was there to take it
 
 
 def read_ahead(
@@ -59,15 +59,16 @@ def read_ahead(
 
     def next_one() -> ReadFile:
         one = waiting.popleft().result()
-        if one.image is None:
+        if one.content is None:
             return one
-        return replace(one, image=None, pixels=encoder().prepare(one.image))
+        # Decoded again, as the encoder wants it: vectors must not depend on when it was loaded.
+        return replace(one, content=None, pixels=_pixels(one.content, encoder())[1])
 
     with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
         try:
             for file in files:
                 waiting.append(pool.submit(_read, file, known, encoder))
-                # Without an encoder whole images wait, which are large: no more than threads.
+                # Until there is an encoder files are decoded twice: no more of them than threads.
                 if len(waiting) > (ahead if encoder.loaded else min(ahead, DECODE_THREADS)):
                     yield next_one()
             while waiting:
@@ -87,12 +88,15 @@ def _read(file: FoundFile, known: Container[str], encoder: EncoderOnDemand) -> R
         if content_hash in known:
             return ReadFile(file, content_hash)
         if encoder.loaded is None:
-            image, facts = open_image(content)
-            return ReadFile(file, content_hash, facts, image=image)
-        image, facts = open_image(content, at_least=getattr(encoder.loaded, "input_size", None))
-        return ReadFile(file, content_hash, facts, encoder.loaded.prepare(image))
+            return ReadFile(file, content_hash, open_image(content)[1], content=content)
+        return ReadFile(file, content_hash, *_pixels(content, encoder.loaded))
     except ImageError as error:
         return ReadFile(file, content_hash, error=str(error))
+
+
+def _pixels(content: bytes, encoder: Encoder) -> tuple[ImageFacts, Any]:
+    image, facts = open_image(content, at_least=getattr(encoder, "input_size", None))
+    return facts, encoder.prepare(image)
 
 
 class Rhythm:
