@@ -211,7 +211,8 @@ class TestFailures:
         read = open_image
         with monkeypatch.context() as patched:  # as if a newer Pillow could
             patched.setattr("retrieval.reading.open_image",
-                            lambda content: read(content if content != b"no picture" else photo_folder / "rocket.jpg"))
+                            lambda content, **options: read(
+                                content if content != b"no picture" else photo_folder / "rocket.jpg", **options))
             assert counts(index_folders([photo_folder], path)) == {"unchanged": 6}
             report = index_folders([photo_folder], path, Options(retry_failed=True))
         assert (report.images, report.encoded, report.unchanged, report.skipped) == (7, 1, 6, [])
