@@ -12,13 +12,13 @@ from typing import Iterator
 from filelock import FileLock, Timeout
 
 from retrieval.errors import ExchangeError
-
-_LOCK_FILE = "writer.lock"
+from retrieval.files import sync_folder
+from retrieval.writing import LOCK_FILE, beside, is_vacant
 
 
 def require_vacant(path: Path) -> None:
     """Raises ExchangeError unless `path` is an empty folder, or absent and can be made."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if not is_vacant(path):
         raise ExchangeError(f"{path} is there already. Choose another place with -o, or move it away.")
     place = Path(os.path.abspath(path))
     while not place.exists():
@@ -36,8 +36,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     require_vacant(path)
     path = Path(os.path.abspath(path))
-    place = path.with_name(f".{path.name}.new")
-    lock = FileLock(place / _LOCK_FILE)
+    place = beside(path, "new")
+    lock = FileLock(place / LOCK_FILE)
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -45,8 +45,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
             _clear(place)
             yield place
             require_vacant(path)  # looked at again: filling took its time
-            (place / _LOCK_FILE).unlink()
+            (place / LOCK_FILE).unlink()
             os.rename(place, path)  # replaces an empty folder
+            sync_folder(path.parent)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -66,5 +67,5 @@ def _clear(folder: Path) -> None:
     for one in folder.iterdir():
         if one.is_dir() and not one.is_symlink():
             shutil.rmtree(one)
-        elif one.name != _LOCK_FILE:
+        elif one.name != LOCK_FILE:
             one.unlink()

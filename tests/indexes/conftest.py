@@ -36,3 +36,12 @@ def corpus(unit_vectors: UnitVectors) -> np.ndarray:
 @pytest.fixture(scope="session")
 def queries(unit_vectors: UnitVectors) -> np.ndarray:
     return unit_vectors(20, seed=2)  # (20, 32)
+
+
+# The second numbering leaves gaps, as deleted rows do.
+NUMBERINGS = {"all rows": None, "rows left out": np.arange(600, dtype=np.int64) * 3 + 5}
+
+
+@pytest.fixture(scope="module", params=NUMBERINGS, ids=str)
+def rows(request: pytest.FixtureRequest) -> np.ndarray | None:
+    return NUMBERINGS[request.param]

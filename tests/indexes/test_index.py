@@ -32,18 +32,11 @@ CASES = [
     Case(IndexSpec("SQ8,RFlat"), 1e-5, 0.9),
     Case(IndexSpec("IVF16,PQ16", nprobe=16), 0.2, 0.6),
 ]
-# The second numbering leaves gaps, as deleted rows do.
-NUMBERINGS = {"all rows": None, "rows left out": np.arange(600, dtype=np.int64) * 3 + 5}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.spec.factory)
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param
-
-
-@pytest.fixture(scope="module", params=NUMBERINGS, ids=str)
-def rows(request: pytest.FixtureRequest) -> np.ndarray | None:
-    return NUMBERINGS[request.param]
 
 
 @pytest.fixture(scope="module")

@@ -43,18 +43,11 @@ LOSSLESS = [
     "IVF16,PQ8,RFlat",
     "PQ8,Refine(HNSW8)",
 ]
-# The second numbering leaves gaps, as deleted rows do.
-NUMBERINGS = {"all rows": None, "rows left out": np.arange(600, dtype=np.int64) * 3 + 5}
 
 
 @pytest.fixture(scope="module", params=FACTORIES)
 def factory(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-@pytest.fixture(scope="module", params=NUMBERINGS, ids=str)
-def rows(request: pytest.FixtureRequest) -> np.ndarray | None:
-    return NUMBERINGS[request.param]
 
 
 @pytest.fixture(scope="module")
