@@ -77,11 +77,15 @@ class Holder:
 
 @dataclass(frozen=True)
 class Takeover:
-    """The document at `old_path` becomes that of `file`, with its vector row and its facts."""
+    """The document at `old_path` becomes that of `file`, with its vector row and its facts.
+
+    captions  None leaves those on record
+    """
 
     old_path: str
     file: FileState
     id: str
+    captions: tuple[str, ...] | None = None
 
 
 class Catalog:
@@ -183,6 +187,11 @@ class Catalog:
         found = self._select("SELECT path, size, mtime_ns FROM documents")
         return {path: FileState(path, size, mtime_ns) for path, size, mtime_ns in found}
 
+    def captions_by_path(self) -> dict[str, tuple[str, ...]]:
+        """Of the documents that have any."""
+        found = self._select("SELECT path, captions FROM documents WHERE captions IS NOT NULL")
+        return {path: tuple(json.loads(captions)) for path, captions in found}
+
     def ids_by_path(self) -> dict[str, str]:
         return dict(self._select("SELECT path, id FROM documents"))
 
@@ -219,6 +228,11 @@ class Catalog:
                     "UPDATE documents SET id = ?, path = ?, size = ?, mtime_ns = ? WHERE path = ?",
                     (one.id, *astuple(one.file), one.old_path),
                 )
+                if one.captions is not None:
+                    self._db.execute(
+                        "UPDATE documents SET captions = ? WHERE path = ?",
+                        (_json_list(one.captions), one.file.path),
+                    )
             remaining = iter(rows)
             for document in documents:
                 row = None if document.error else next(remaining)
@@ -229,8 +243,7 @@ class Catalog:
                     " taken_at, camera, lat, lon, captions, row, state, error)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (document.id, *astuple(document.file), document.content_hash, *facts,
-                     json.dumps(document.captions, ensure_ascii=False) if document.captions else None,
-                     row, "failed" if document.error else "indexed", document.error),
+                     _json_list(document.captions), row, "failed" if document.error else "indexed", document.error),
                 )
             if len(rows):
                 self._db.execute("UPDATE progress SET vector_rows = ?", (max(rows) + 1,))
@@ -289,6 +302,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _json_list(captions: Sequence[str]) -> str | None:
+    return json.dumps(captions, ensure_ascii=False) if captions else None
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:

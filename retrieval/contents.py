@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Iterable, Sequence
 
 from retrieval.catalog import Catalog, Document, Holder
-from retrieval.corpus.folder import FoundFile
+from retrieval.corpus.addresses import is_missing
+from retrieval.corpus.found import FoundImage
 
 
 class Contents:
@@ -18,7 +18,7 @@ class Contents:
     """
 
     def __init__(
-        self, files: Sequence[FoundFile], catalog: Catalog, gone: Iterable[str], retry_failed: bool
+        self, files: Sequence[FoundImage], catalog: Catalog, gone: Iterable[str], retry_failed: bool
     ):
         self.gone = set(gone)
         self._found = {file.state.path for file in files}
@@ -42,7 +42,7 @@ class Contents:
         """Whether its file is gone, wherever it lay."""
         if holder.path in self.gone:
             return True
-        return holder.path not in self._found and _is_missing(holder.path)
+        return holder.path not in self._found and is_missing(holder.path)
 
     def take_over(self, holder: Holder, path: str) -> None:
         """The holder's document now belongs to the file at `path`."""
@@ -58,13 +58,3 @@ class Contents:
             if one.error is None:
                 holder = Holder(one.file.path, one.content_hash, next(remaining), one.facts, None)
                 self._holders.setdefault(one.content_hash, []).append(holder)
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False  # it may be there, behind a folder that may not be entered
-    return False

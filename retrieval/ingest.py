@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Callable, Iterable, Sequence
+from types import MappingProxyType
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from retrieval.catalog import Catalog, Document, FileState, Takeover
 from retrieval.contents import Contents
-from retrieval.corpus.folder import FoundFile, Scan
+from retrieval.corpus.addresses import INSIDE
+from retrieval.corpus.found import FoundImage, Scan
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
 
@@ -31,33 +33,46 @@ class Plan:
     gone     paths of documents whose files are no longer there
     """
 
-    to_read: list[FoundFile]
+    to_read: list[FoundImage]
     unchanged: int
     gone: list[str]
 
 
-def plan(found: Scan, known: dict[str, FileState], again: Iterable[str] = ()) -> Plan:
-    """Compare a scan with the catalogue's files. again: paths to read though unchanged.
+def plan(
+    found: Scan,
+    known: dict[str, FileState],
+    again: Iterable[str] = (),
+    captions: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Plan:
+    """Compare a scan with the catalogue's files, and with their captions.
+
+    again  paths to read though unchanged
 
     Only what lies below the roots can be gone, and not what lies below a folder that could not
     be listed.
     """
     again = set(again)
-    paths = {file.state.path for file in found.files}
+    paths = {file.state.path for file in found.images}
     to_read = [
-        file for file in found.files
+        file for file in found.images
         if known.get(file.state.path) != file.state or file.state.path in again
+        or file.captions not in (None, captions.get(file.state.path, ()))
     ]
-    below = tuple(str(root).rstrip(os.sep) + os.sep for root in found.roots)
     roots = {str(root) for root in found.roots}
-    unseen = tuple(folder.rstrip(os.sep) + os.sep for folder, _ in found.unreadable)
+    below = _starts_within(roots)
+    unseen = _starts_within(place for place, _ in found.unreadable)
     gone = [
         path for path in known
         if path not in paths
         and (path in roots or path.startswith(below))
         and not path.startswith(unseen)
     ]
-    return Plan(to_read, len(found.files) - len(to_read), gone)
+    return Plan(to_read, len(found.images) - len(to_read), gone)
+
+
+def _starts_within(places: Iterable[str]) -> tuple[str, ...]:
+    """How the addresses begin of what lies within folders and archives."""
+    return tuple(place.rstrip(os.sep) + mark for place in places for mark in (os.sep, INSIDE))
 
 
 @dataclass
@@ -80,7 +95,7 @@ class Outcome:
 
 
 def encode_files(
-    files: Sequence[FoundFile],
+    files: Sequence[FoundImage],
     encoder: EncoderOnDemand,
     catalog: Catalog,
     store: VectorStore,
@@ -144,25 +159,25 @@ class _Batch:
         self.moved = self.same = 0
 
     def add(self, one: ReadFile, contents: Contents, ids: _Ids) -> None:
-        file, content = one.file.state, one.content_hash
+        file, content, captions = one.file.state, one.content_hash, one.file.captions
         holder = contents.holder_for(file.path, content) if content else None
         if holder and holder.path == file.path:
-            self.takeovers.append(Takeover(file.path, file, ids.assign(one.file)))
+            self.takeovers.append(Takeover(file.path, file, ids.assign(one.file), captions))
             self.same += holder.row is not None
         elif holder and contents.is_free(holder):
             contents.take_over(holder, file.path)
             ids.release(holder.path)
-            self.takeovers.append(Takeover(holder.path, file, ids.assign(one.file)))
+            self.takeovers.append(Takeover(holder.path, file, ids.assign(one.file), captions))
             self.moved += holder.row is not None
         elif holder:
             self.documents.append(
-                Document(file, ids.assign(one.file), content, holder.facts, holder.error)
+                Document(file, ids.assign(one.file), content, holder.facts, holder.error, captions or ())
             )
             if holder.row is not None:
                 self.sources.append(holder.row)
         else:
             self.documents.append(
-                Document(file, ids.assign(one.file), content, one.facts, one.error)
+                Document(file, ids.assign(one.file), content, one.facts, one.error, captions or ())
             )
             if one.error is None:
                 self.sources.append(content)
@@ -189,7 +204,7 @@ class _Ids:
         """The document at `path` is another's now."""
         self._taken.discard(self._by_path.pop(path))
 
-    def assign(self, file: FoundFile) -> str:
+    def assign(self, file: FoundImage) -> str:
         if file.state.path in self._by_path:
             return self._by_path[file.state.path]
         name = file.relative

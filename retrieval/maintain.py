@@ -10,7 +10,8 @@ from typing import Any, Callable, Sequence
 from retrieval import ingest
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
-from retrieval.corpus.folder import Scan, scan
+from retrieval.corpus.folder import scan
+from retrieval.corpus.found import Scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
 from retrieval.manifest import Manifest
@@ -106,7 +107,7 @@ def index_folders(
     if not new:
         require_collection(path, rebuild)
     found = scan(folders)
-    if not found.files:
+    if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
         raise CorpusError(_nothing_found(folders, found) + unchanged)
     require_writable(path)
@@ -167,7 +168,7 @@ def _update(
         with Catalog.open(path, writable=True) as catalog:
             bad = [file for file, _ in catalog.failed()]
             again = bad if options.retry_failed else []
-            plan = ingest.plan(found, catalog.known_files(), again)
+            plan = ingest.plan(found, catalog.known_files(), again, catalog.captions_by_path())
             _choose_encoder(encoder, path, manifest, options)
             collection = Collection(path, manifest, catalog)
             remove_leftovers(path, collection.vectors.folder)
@@ -181,7 +182,7 @@ def _update(
             if not outcome.stopped:
                 collection.refresh_index()
             read = {file.state.path for file in plan.to_read}
-            known_bad = (set(bad) - read) & {file.state.path for file in found.files}
+            known_bad = (set(bad) - read) & {file.state.path for file in found.images}
             return IndexReport(
                 path, manifest.encoder.name,
                 images=len(collection),

@@ -10,11 +10,11 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic
 from typing import Any, Callable, Container, Iterable, Iterator, Sequence
 
-from retrieval.corpus.folder import FoundFile
+from retrieval.corpus import addresses
+from retrieval.corpus.found import FoundImage
 from retrieval.errors import ImageError
 from retrieval.images import ImageFacts, open_image
 from retrieval.types import Encoder
@@ -39,7 +39,7 @@ class EncoderOnDemand:
 class ReadFile:
     """A file that was read. pixels: what the encoder takes; None if it failed or is known."""
 
-    file: FoundFile
+    file: FoundImage
     content_hash: str | None = None
     facts: ImageFacts | None = None
     pixels: Any = None
@@ -48,7 +48,7 @@ class ReadFile:
 
 
 def read_ahead(
-    files: Sequence[FoundFile], known: Container[str], encoder: EncoderOnDemand, *, ahead: int
+    files: Sequence[FoundImage], known: Container[str], encoder: EncoderOnDemand, *, ahead: int
 ) -> Iterator[ReadFile]:
     """Read files in threads, in order, at most `ahead` before they are asked for.
 
@@ -77,13 +77,10 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(file: FoundFile, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
+def _read(file: FoundImage, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
     content_hash = None
     try:
-        try:
-            content = Path(file.state.path).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        content = addresses.read(file.state.path)
         content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
         if content_hash in known:
             return ReadFile(file, content_hash)

@@ -47,7 +47,8 @@ RETRIEVAL = [
 INSIDE = [
     [
         "retrieval.corpus",
-        "retrieval.corpus.names  retrieval.corpus.folder  retrieval.corpus.records",
+        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.addresses  retrieval.corpus.records",
+        "retrieval.corpus.folder",
         "retrieval.corpus.sources  retrieval.corpus.layouts",
         "retrieval.corpus.captions  retrieval.corpus.qrels  retrieval.corpus.staging",
         "retrieval.corpus.datasets.files",

@@ -60,7 +60,7 @@ def find_class_folders(folder: Path) -> ClassFolders:
     # A scan follows no links to folders but those that it is given.
     found = scan([folder, *(folder / part for part in parts if (folder / part).is_symlink())])
     labelled, unlabelled = [], []
-    for name in (Path(file.state.path).relative_to(os.path.abspath(folder)).as_posix() for file in found.files):
+    for name in (Path(file.state.path).relative_to(os.path.abspath(folder)).as_posix() for file in found.images):
         part, _, inside = name.partition("/")
         below = name if not parts else inside if part in parts else ""
         if "/" not in below:

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from retrieval.catalog import FileState
+from retrieval.corpus.found import FoundImage, Scan
 from retrieval.errors import CorpusError
 from retrieval.images import SUFFIXES
 from retrieval.manifest import FILE_NAME as MANIFEST
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """An image file by name, below the root that was asked for."""
-
-    state: FileState
-    root: Path
-
-    @property
-    def relative(self) -> str:
-        """Path below the root, with forward slashes: what becomes the document's id."""
-        return Path(self.state.path).relative_to(self.root).as_posix()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a walk over the roots found. unreadable: (path, reason), folders and odd names."""
-
-    files: list[FoundFile]
-    unreadable: list[tuple[str, str]]
-    roots: list[Path]
 
 
 def scan(paths: Sequence[Path]) -> Scan:
@@ -41,7 +19,7 @@ def scan(paths: Sequence[Path]) -> Scan:
     Hidden files and folders, and collections, are passed over; links to folders are not
     followed. Paths are made absolute. Raises CorpusError if a path does not exist.
     """
-    files: dict[str, FoundFile] = {}
+    images: dict[str, FoundImage] = {}
     unreadable: list[tuple[str, str]] = []
     roots = []
     for given in paths:
@@ -66,8 +44,8 @@ def scan(paths: Sequence[Path]) -> Scan:
                 unreadable.append((str(file), f"cannot be read: {error.strerror or error}"))
             else:
                 state = FileState(name, status.st_size, status.st_mtime_ns)
-                files.setdefault(name, FoundFile(state, root))
-    return Scan([files[name] for name in sorted(files)], unreadable, roots)
+                images.setdefault(name, FoundImage(state, root, file.relative_to(root).as_posix()))
+    return Scan([images[name] for name in sorted(images)], unreadable, roots)
 
 
 def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def images_in(path: Path) -> list[ImageSource]:
     if not path.exists():
         raise CorpusError(f"{path} does not exist. Give a folder of images, or a .tar of them.")
     if path.is_dir():
-        images = [ImageSource(file.relative, Path(file.state.path)) for file in scan([path]).files]
+        images = [ImageSource(file.relative, Path(file.state.path)) for file in scan([path]).images]
     else:
         images = [source for source in tar_members(path) if is_image(source.name) and not _is_hidden(source.name)]
     if not images:

@@ -51,7 +51,7 @@ def photos_in(images: Path) -> list[Photo]:
         raise CorpusError(f"{images} does not exist. Give a folder of images, or a .tar of them.")
     if images.is_dir():
         photos = [
-            Photo(file.relative, Path(file.state.path).read_bytes) for file in scan([images]).files
+            Photo(file.relative, Path(file.state.path).read_bytes) for file in scan([images]).images
         ]
     else:
         photos = _photos_in_tar(images)

@@ -1,12 +1,14 @@
 import hashlib
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from retrieval.catalog import Catalog, FileState
-from retrieval.corpus.folder import FoundFile, Scan, scan
+from retrieval.corpus.folder import scan
+from retrieval.corpus.found import FoundImage, Scan
 from retrieval.errors import EncoderError
 from retrieval.images import open_image
 from retrieval.ingest import encode_files, plan
@@ -79,7 +81,7 @@ def assert_encoded(found, files, encoder):
 
 
 def by_relative_path(folder):
-    return {file.relative: folder / file.relative for file in scan([folder]).files}
+    return {file.relative: folder / file.relative for file in scan([folder]).images}
 
 
 class TestPlan:
@@ -88,7 +90,7 @@ class TestPlan:
     def scanned(self, *names, roots=(ROOT,), size=1, mtime=1):
         from pathlib import Path
 
-        files = [FoundFile(FileState(f"{self.ROOT}/{name}", size, mtime), Path(self.ROOT)) for name in names]
+        files = [FoundImage(FileState(f"{self.ROOT}/{name}", size, mtime), Path(self.ROOT), name) for name in names]
         return Scan(files, [], [Path(root) for root in roots])
 
     def known(self, *paths):
@@ -125,7 +127,7 @@ class TestPlan:
 class TestEncoding:
     @pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
     def test_vectors_are_the_encoders_in_file_order(self, shelf, photo_folder, tiny_encoder, batch_size):
-        files = scan([photo_folder]).files
+        files = scan([photo_folder]).images
         encoder, told = Counting(tiny_encoder), []
         shelf.encode(files, encoder, batch_size=batch_size, progress=told.append)
         sizes = [min(batch_size, 6 - start) for start in range(0, 6, batch_size)]
@@ -134,7 +136,7 @@ class TestEncoding:
         assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
 
     def test_what_the_catalogue_learns(self, shelf, photo_folder, tiny_encoder):
-        shelf.encode(scan([photo_folder]).files, tiny_encoder)
+        shelf.encode(scan([photo_folder]).images, tiny_encoder)
         rocket = photo_folder / "rocket.jpg"
         sql = "SELECT content_hash, width, height, size, mtime_ns FROM documents WHERE id = 'rocket.jpg'"
         with shelf.open()[0] as catalog:
@@ -146,7 +148,7 @@ class TestEncoding:
     def test_files_that_cannot_be_read_are_committed_with_the_reason(self, shelf, photo_folder, tiny_encoder):
         (photo_folder / "b.jpg").write_text("no picture")
         (photo_folder / "m.png").touch()
-        files = scan([photo_folder]).files
+        files = scan([photo_folder]).images
         (photo_folder / "coffee.png").unlink()  # after the scan
         encoder = Counting(tiny_encoder)
         shelf.encode(files, encoder, batch_size=2)
@@ -163,13 +165,13 @@ class TestEncoding:
         for name in ("a.jpg", "b.jpg"):
             (tmp_path / name).touch()
         encoder = Counting(tiny_encoder)
-        shelf.encode(scan([tmp_path / "a.jpg", tmp_path / "b.jpg"]).files, encoder)
+        shelf.encode(scan([tmp_path / "a.jpg", tmp_path / "b.jpg"]).images, encoder)
         assert (encoder.batches, shelf.read(lambda catalog: catalog.vector_rows)) == ([], 0)
         assert shelf.read(lambda catalog: catalog.count("failed")) == 2
 
     def test_only_a_bounded_number_is_decoded_ahead(self, shelf, sample_photos, tiny_encoder):
         encoder = Counting(tiny_encoder)
-        shelf.encode(scan(sample_photos).files, encoder, batch_size=2)
+        shelf.encode(scan(sample_photos).images, encoder, batch_size=2)
         assert sum(encoder.batches) == len(sample_photos) > 10
         assert max(encoder.ahead) <= 2 * 2
 
@@ -184,7 +186,7 @@ class TestIds:
         for root, photo in zip(roots, ("rocket.jpg", "coffee.png", "flower.jpg")):
             root.mkdir(parents=True)
             shutil.copyfile(photo_folder / photo, root / "IMG_1.jpg")
-        shelf.encode(scan(roots).files, tiny_encoder)
+        shelf.encode(scan(roots).images, tiny_encoder)
         assert_encoded(shelf.vectors(), {
             "IMG_1.jpg": photo_folder / "rocket.jpg",
             "scans/IMG_1.jpg": photo_folder / "coffee.png",
@@ -192,24 +194,24 @@ class TestIds:
         }, tiny_encoder)
 
     def test_a_file_keeps_its_id(self, shelf, photo_folder, tiny_encoder):
-        shelf.encode(scan([photo_folder]).files, tiny_encoder)
+        shelf.encode(scan([photo_folder]).images, tiny_encoder)
         before = shelf.read(Catalog.ids_by_path)
         beach = photo_folder / "2019" / "beach"
         shutil.copyfile(photo_folder / "rocket.jpg", beach / "china.jpg")
-        shelf.encode(scan([beach]).files, tiny_encoder)  # below another root now
+        shelf.encode(scan([beach]).images, tiny_encoder)  # below another root now
         assert shelf.read(Catalog.ids_by_path) == before
         assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
 
 
 class TestBreakingOff:
     def test_a_failing_encoder_leaves_the_batches_before(self, shelf, photo_folder, tiny_encoder):
-        files = scan([photo_folder]).files
+        files = scan([photo_folder]).images
         with pytest.raises(EncoderError, match="out of memory"):
             shelf.encode(files, Counting(tiny_encoder, fail_at=3), batch_size=2)
         assert shelf.read(Catalog.indexed) == [(file.relative, row) for row, file in enumerate(files[:4])]
 
     def test_vectors_without_a_commit_leave_no_trace(self, shelf, photo_folder, tiny_encoder, monkeypatch):
-        files = scan([photo_folder]).files
+        files = scan([photo_folder]).images
         shelf.encode(files[:2], tiny_encoder)
 
         def no_space(*_):
@@ -231,5 +233,34 @@ class TestBreakingOff:
     def test_the_rest_of_a_failed_batch_is_not_read_to_the_end(self, shelf, sample_photos, tiny_encoder):
         encoder = Counting(tiny_encoder, fail_at=1)
         with pytest.raises(EncoderError):
-            shelf.encode(scan(sample_photos).files, encoder, batch_size=1)
+            shelf.encode(scan(sample_photos).images, encoder, batch_size=1)
         assert encoder.prepared <= 1 + 2 * 1  # the batch, and two batches ahead
+
+
+class TestCaptions:
+    """What a source says of its images is kept; a source that says nothing takes nothing away."""
+
+    def _with(self, image, *captions):
+        return replace(image, captions=captions)
+
+    def test_are_committed_with_their_image(self, shelf, photo_folder, tiny_encoder):
+        image = scan([photo_folder]).images[0]
+        shelf.encode([self._with(image, "two dogs", "a ball")], tiny_encoder)
+        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("two dogs", "a ball")}
+
+    def test_new_ones_of_a_known_image_are_read_but_not_encoded(self, shelf, photo_folder, tiny_encoder):
+        image = scan([photo_folder]).images[0]
+        shelf.encode([self._with(image, "two dogs")], tiny_encoder)
+        known = shelf.read(Catalog.known_files), shelf.read(Catalog.captions_by_path)
+        changed = self._with(image, "three dogs")
+        assert plan(Scan([changed], [], []), known[0], captions=known[1]).to_read == [changed]
+        assert plan(Scan([self._with(image, "two dogs"), image], [], []), known[0], captions=known[1]).to_read == []
+        outcome = shelf.encode([changed], tiny_encoder)
+        assert (outcome.encoded, outcome.same) == (0, 1)
+        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("three dogs",)}
+
+    def test_stay_when_the_source_says_nothing(self, shelf, photo_folder, tiny_encoder):
+        image = scan([photo_folder]).images[0]
+        shelf.encode([self._with(image, "two dogs")], tiny_encoder)
+        shelf.encode([image], tiny_encoder)
+        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("two dogs",)}

@@ -26,7 +26,7 @@ def tree(tmp_path):
 
 
 def found(*paths):
-    return [file.relative for file in scan(paths).files]
+    return [file.relative for file in scan(paths).images]
 
 
 class TestWalking:
@@ -59,7 +59,7 @@ class TestWalking:
     def test_what_is_known_of_a_file(self, tree):
         root = tree("b/a.jpg")
         os.utime(root / "b" / "a.jpg", ns=(5, 1_234_567_890_123_456_789))
-        [file] = scan([root]).files
+        [file] = scan([root]).images
         mtime_ns = (root / "b" / "a.jpg").stat().st_mtime_ns
         assert file.state == FileState(str(root / "b" / "a.jpg"), 16, mtime_ns)
         assert abs(mtime_ns - 1_234_567_890_123_456_789) < 100  # some systems keep hundreds of ns
@@ -67,14 +67,14 @@ class TestWalking:
 
     def test_an_empty_folder(self, tree):
         result = scan([tree()])
-        assert (result.files, result.unreadable) == ([], [])
+        assert (result.images, result.unreadable) == ([], [])
 
 
 class TestRoots:
     def test_a_single_file(self, tree):
         root = tree("b/a.jpg", "b/other.jpg")
         result = scan([root / "b" / "a.jpg"])
-        assert [(file.root, file.relative) for file in result.files] == [(root / "b", "a.jpg")]
+        assert [(file.root, file.relative) for file in result.images] == [(root / "b", "a.jpg")]
         assert result.roots == [root / "b" / "a.jpg"]
 
     def test_relative_paths_become_absolute(self, tree, monkeypatch):
@@ -82,7 +82,7 @@ class TestRoots:
         monkeypatch.chdir(root.parent)
         result = scan([Path("photos"), Path("./photos/../photos/a.jpg")])
         assert result.roots == [root, root / "a.jpg"]
-        assert [file.state.path for file in result.files] == [str(root / "a.jpg")]
+        assert [file.state.path for file in result.images] == [str(root / "a.jpg")]
 
     def test_roots_that_overlap_give_each_file_once_below_the_first(self, tree):
         root = tree("a/1.jpg", "a/2.jpg", "3.jpg")
@@ -117,11 +117,11 @@ class TestOddFolders:
         (root / "c.jpg").symlink_to(tmp_path / "elsewhere" / "b.jpg")
         (root / "dangling.jpg").symlink_to(root / "gone.jpg")
         result = scan([root])
-        assert [(file.relative, file.state.size) for file in result.files] == [("a.jpg", 16), ("c.jpg", 18)]
+        assert [(file.relative, file.state.size) for file in result.images] == [("a.jpg", 16), ("c.jpg", 18)]
 
     def test_a_link_as_root(self, tree, tmp_path):
         (tmp_path / "link").symlink_to(tree("a.jpg"))
-        [file] = scan([tmp_path / "link"]).files
+        [file] = scan([tmp_path / "link"]).images
         assert file.state.path == str(tmp_path / "link" / "a.jpg")
 
     def test_pipes_are_passed_over(self, tree):
@@ -134,7 +134,7 @@ class TestOddFolders:
         root = tree("a.jpg", "ünïcode 日本.jpg")
         Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9.jpg")).write_bytes(b"x")
         result = scan([root])
-        assert [file.relative for file in result.files] == ["a.jpg", "ünïcode 日本.jpg"]
+        assert [file.relative for file in result.images] == ["a.jpg", "ünïcode 日本.jpg"]
         assert result.unreadable == [(f"{root}/caf\\xe9.jpg", "the file name is not valid UTF-8; rename it")]
         "".join(result.unreadable[0]).encode()
 
@@ -149,5 +149,5 @@ class TestOddFolders:
 
         monkeypatch.setattr(os, "scandir", refuse)
         result = scan([root])
-        assert [file.relative for file in result.files] == ["a.jpg"]
+        assert [file.relative for file in result.images] == ["a.jpg"]
         assert result.unreadable == [(str(root / "locked"), "cannot be read: Permission denied")]

@@ -29,11 +29,11 @@ def packed(tmp_path, tar, jpeg):
 
 def held(folder):
     """Every file, by relative name, as indexing finds it."""
-    return {file.relative: os.path.realpath(file.state.path) for file in scan([folder]).files}
+    return {file.relative: os.path.realpath(file.state.path) for file in scan([folder]).images}
 
 
 def states(folder):
-    return {file.relative: file.state for file in scan([folder]).files}
+    return {file.relative: file.state for file in scan([folder]).images}
 
 
 def test_files_are_linked_and_found_by_a_scan(photos, folder):
