@@ -114,12 +114,11 @@ def _table() -> dict[str, _Numbers]:
 
 def _numbers_of(model: str) -> _Numbers:
     table = _table()
-    repository = model.removeprefix("hf-hub:")
-    names = _models_by_repository().get(repository, []) if repository != model else [_with_weights(model)]
+    names = _full_names(model)
     rows = {row for row in map(_row, names) if row}
     if len(rows) == 1:  # where two are taken from one repository there is no telling which it holds
         return table[rows.pop()]
-    name = repository.rpartition("/")[2] if repository != model else names[0]
+    name = names[0] if names else model.rpartition("/")[2]
     by_lower = {one.lower(): one for one in table}
     near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 3, 0.5)]
     nearest = f" Nearest of the {len(table)} models with published numbers: {', '.join(near)}." if near else ""
@@ -134,21 +133,14 @@ def _row(name: str) -> str | None:
     return next((known for known in candidates if known in _table()), None)
 
 
-def _with_weights(model: str) -> str:
+def _full_names(model: str) -> list[str]:
+    """MODEL/PRETRAINED; every one that open_clip takes from there, if a repository was named."""
+    if model.startswith("hf-hub:"):
+        from retrieval.encoders.names import models_of_repository  # loads open_clip
+
+        return models_of_repository(model.removeprefix("hf-hub:"))
     if "/" in model or not any(known.startswith(f"{model}/") for known in _table()):
-        return model
-    from retrieval.encoders.names import default_tag  # loads open_clip
+        return [model]
+    from retrieval.encoders.names import default_tag
 
-    return f"{model}/{default_tag(model)}"
-
-
-@cache
-def _models_by_repository() -> dict[str, list[str]]:
-    """{ORG/NAME of the hub: every MODEL/PRETRAINED that open_clip takes from there}."""
-    from open_clip import get_pretrained_cfg, list_pretrained
-
-    found: dict[str, list[str]] = {}
-    for architecture, weights in list_pretrained():
-        repository = get_pretrained_cfg(architecture, weights).get("hf_hub", "").rpartition("/")[0]
-        found.setdefault(repository, []).append(f"{architecture}/{weights}")
-    return found
+    return [f"{model}/{default_tag(model)}"]

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import suites
 
 
 @pytest.fixture
@@ -49,6 +50,15 @@ def test_a_quick_run_from_end_to_end(run, tmp_path):
     assert (status, out) == (0, "")
     assert "measured before" in err
     assert [json.loads(text) for text in file.read_text().splitlines()] == [ours]
+
+
+def test_a_case_that_fails_is_named_and_makes_the_status_1(run, tmp_path, search_suite, monkeypatch):
+    monkeypatch.setattr(suites, "names", lambda: ["search"])
+    monkeypatch.setattr(suites, "load", lambda name: search_suite)
+    status, out, err = run("run", "--quick", "--results", tmp_path / "r.jsonl", "--work", tmp_path)
+    assert (status, out) == (1, "")
+    assert "search / scan: failed. ours: AssertionError: a report measures nothing" in err
+    assert err.splitlines()[-1] == "Error: Not measured, for the reasons above: search / scan, search / walk."
 
 
 def test_compare_prints_a_table(run, tmp_path, make_line):
