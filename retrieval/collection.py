@@ -49,6 +49,7 @@ class Collection:
         self.manifest = manifest
         self.catalog = catalog
         self._open_vectors()
+        self._counted: tuple[int, int] | None = None  # generation, images
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
 
@@ -106,7 +107,11 @@ class Collection:
         self.close()
 
     def __len__(self) -> int:
-        return self.catalog.count("indexed")
+        """Images to search. Counted once per commit, as every search asks."""
+        generation = self.catalog.generation
+        if self._counted is None or self._counted[0] != generation:
+            self._counted = generation, self.catalog.count("indexed")
+        return self._counted[1]
 
     def load_encoder(self) -> Encoder:
         """The encoder that made this collection, loaded once. Raises EncoderMismatchError."""

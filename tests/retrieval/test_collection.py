@@ -248,6 +248,12 @@ class TestOpening:
         with Collection.open("photos.collection") as collection:
             assert len(collection) == len(truth)
 
+    def test_it_is_counted_anew_after_a_commit(self, copied, truth):
+        with Collection.open(copied) as collection, Catalog.open(copied, writable=True) as writer:
+            assert len(collection) == len(truth)
+            writer.forget([next(iter(writer.known_files()))])
+            assert len(collection) == len(truth) - 1
+
     def test_no_collection(self, tmp_path):
         with pytest.raises(CollectionNotFoundError, match="is a folder but not a collection"):
             Collection.open(tmp_path)
