@@ -73,7 +73,8 @@ class OpenClipEncoder:
         self._set_precision(precision)
         if not exact_preprocess:
             self._preprocess_fast()
-        self.dim = self.encode_texts(["a"]).shape[1]
+        # Where the tower does not say it, the first text, which takes its time, has to tell.
+        self.dim: int = getattr(self._model.visual, "output_dim", None) or self.encode_texts(["a"]).shape[1]
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         # (3, height, width): float32 and normalised, or bytes to be normalised by the batch
