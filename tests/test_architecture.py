@@ -56,7 +56,7 @@ INSIDE = [
         "retrieval.corpus.datasets",
     ],
     [
-        "retrieval.images.colour  retrieval.images.facts  retrieval.images.formats  retrieval.images.jpeg",
+        "retrieval.images.colour  retrieval.images.facts  retrieval.images.formats",
         "retrieval.images.raw",
         "retrieval.images",
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageOps
 
 from retrieval.errors import ImageError
-from retrieval.images import jpeg, raw
+from retrieval.images import raw
 from retrieval.images.colour import to_srgb
 from retrieval.images.facts import ImageFacts, read_facts
 from retrieval.images.formats import SUFFIXES, identify
@@ -73,7 +73,7 @@ def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Ima
     if at_least is not None:
         image.draft(None, (_SPARE * at_least,) * 2)  # of formats but JPEG it changes nothing
     drafted = image.size != whole
-    image = jpeg.load(image, content)
+    image.load()
     if not drafted:
         whole = image.size  # TIFF turns itself upright while loading
     exif = image.getexif()
