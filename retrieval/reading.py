@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from retrieval.types import Encoder
 
 BATCH_SIZE = 64  # of encoders that do not say what they like
 DECODE_THREADS = min(32, (os.cpu_count() or 1) + 1)
+_POLITENESS = 10  # how much nicer decoding is than encoding
 
 
 class EncoderOnDemand:
@@ -70,7 +72,7 @@ def read_ahead(
         # Decoded again, as the encoder wants it: vectors must not depend on when it was loaded.
         return replace(one, content=None, pixels=_pixels(one.content, encoder())[1])
 
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode", initializer=_give_way) as pool:
         try:
             for file in files:
                 waiting.append(pool.submit(_read, file, known, encoder))
@@ -81,6 +83,12 @@ def read_ahead(
                 yield next_one()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Decode with what encoding leaves of the cores: its threads wait for the slowest of them."""
+    if sys.platform == "linux":  # elsewhere it is the whole process that is nice
+        os.nice(_POLITENESS)
 
 
 def _read(file: FoundFile, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
