@@ -13,7 +13,7 @@ from retrieval.errors import NOTICE, EncoderError
 log = logging.getLogger("retrieval")
 
 AT_ONCE = 256  # more fill no device better, and take memory
-_CPU_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory")
+_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 class Batches:
@@ -98,4 +98,4 @@ def is_shortage(error: BaseException) -> bool:
     """Whether it says that memory ran out; on the CPU and MPS torch says so in words only."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return any(words in str(error) for words in _CPU_SHORTAGES)
+    return any(words in str(error) for words in _SHORTAGES)

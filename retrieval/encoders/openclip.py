@@ -73,7 +73,7 @@ class OpenClipEncoder:
         self._set_precision(precision)
         if not exact_preprocess:
             self._preprocess_fast()
-        # Where the tower does not say it, the first text, which takes its time, has to tell.
+        # Where the tower does not say it a text has to tell; the first one takes its time.
         self.dim: int = getattr(self._model.visual, "output_dim", None) or self.encode_texts(["a"]).shape[1]
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
