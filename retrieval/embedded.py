@@ -32,7 +32,7 @@ def open_embedded(
     *,
     device: str = "auto",
     precision: str = "auto",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     exact_preprocess: bool = False,
     watcher: Watcher = Watcher(),
 ) -> Collection:

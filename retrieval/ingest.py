@@ -21,7 +21,6 @@ from retrieval.corpus.found import FoundImage, Scan
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
 
-BATCH_SIZE = 64
 Progress = Callable[[int], None]
 
 
@@ -102,7 +101,7 @@ def encode_files(
     *,
     gone: Iterable[str] = (),
     retry_failed: bool = False,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     progress: Progress = lambda count: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
@@ -111,6 +110,7 @@ def encode_files(
     Content that the catalogue holds is not embedded again, and the encoder is loaded only for
     content that it does not. Files that cannot be read are committed with their reason.
 
+    batch_size    images committed at once, at most; None: as many as the encoder's device likes
     gone          paths of documents whose files are no longer there; dropped at the end, unless
                   a moved file took them over
     retry_failed  decode once more what could not be read before
@@ -120,8 +120,9 @@ def encode_files(
     """
     outcome, done = Outcome(), 0
     contents, ids = Contents(files, catalog, gone, retry_failed), _Ids(catalog.ids_by_path())
-    rhythm = Rhythm(batch_size)
-    for read in rhythm.batches(read_ahead(files, contents, encoder, ahead=2 * batch_size), stop):
+    rhythm = Rhythm(batch_size or encoder.batch_size)
+    ahead = read_ahead(files, contents, encoder, ahead=lambda: 2 * rhythm.most)
+    for read in rhythm.batches(ahead, stop):
         batch = _Batch()
         for one in read:
             batch.add(one, contents, ids)
@@ -129,6 +130,7 @@ def encode_files(
         if batch.sources:
             begun = monotonic()
             vectors = batch.vectors(encoder, store)
+            rhythm.most = batch_size or encoder.batch_size
             rhythm.encoded(len(batch.new), monotonic() - begun)
             rows = store.append(vectors)
         catalog.commit(batch.documents, rows, batch.takeovers)

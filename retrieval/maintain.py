@@ -26,14 +26,14 @@ from retrieval.writing import (
 class Options:
     """How to encode. model None means the collection's own encoder, "auto" for a new one.
 
-    batch_size    images encoded and committed at once, at most
+    batch_size    images committed at once, at most; None: 64, on CUDA 512
     retry_failed  read files again that could not be read before, though they did not change
     """
 
     model: str | None = None
     device: str = "auto"
     precision: str = "auto"
-    batch_size: int = ingest.BATCH_SIZE
+    batch_size: int | None = None
     exact_preprocess: bool = False
     retry_failed: bool = False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +20,9 @@ from retrieval.errors import ImageError
 from retrieval.images import ImageFacts, open_image
 from retrieval.types import Encoder
 
+BATCH_SIZE = 64  # of encoders that do not say what they like
 DECODE_THREADS = min(32, (os.cpu_count() or 1) + 1)
+_POLITENESS = 10  # how much nicer decoding is than encoding
 
 
 class EncoderOnDemand:
@@ -33,6 +36,11 @@ class EncoderOnDemand:
         if self.loaded is None:
             self.loaded = self.load()
         return self.loaded
+
+    @property
+    def batch_size(self) -> int:
+        """How many images at once keep it busy."""
+        return getattr(self.loaded, "batch_size", BATCH_SIZE)
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,9 @@ class ReadFile:
 
 
 def read_ahead(
-    files: Sequence[FoundImage], known: Container[str], encoder: EncoderOnDemand, *, ahead: int
+    files: Sequence[FoundImage], known: Container[str], encoder: EncoderOnDemand, *, ahead: Callable[[], int]
 ) -> Iterator[ReadFile]:
-    """Read files in threads, in order, at most `ahead` before they are asked for.
+    """Read files in threads, in order, at most `ahead()` before they are asked for.
 
     Files whose content hash is `known` are not decoded. The encoder is loaded, in the calling
     thread, for the first one that was.
@@ -64,17 +72,23 @@ def read_ahead(
         # Decoded again, as the encoder wants it: vectors must not depend on when it was loaded.
         return replace(one, content=None, pixels=_pixels(one.content, encoder())[1])
 
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode", initializer=_give_way) as pool:
         try:
             for file in files:
                 waiting.append(pool.submit(_read, file, known, encoder))
                 # Until there is an encoder files are decoded twice: no more of them than threads.
-                if len(waiting) > (ahead if encoder.loaded else min(ahead, DECODE_THREADS)):
+                if len(waiting) > (ahead() if encoder.loaded else min(ahead(), DECODE_THREADS)):
                     yield next_one()
             while waiting:
                 yield next_one()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Decode with what encoding leaves of the cores: its threads wait for the slowest of them."""
+    if sys.platform == "linux":  # elsewhere it is the whole process that is nice
+        os.nice(_POLITENESS)
 
 
 def _read(file: FoundImage, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
@@ -103,7 +117,7 @@ class Rhythm:
     """
 
     def __init__(self, batch_size: int, *, first: int = 16, seconds: float = 5.0):
-        self._most = batch_size
+        self.most = batch_size
         self._seconds = seconds
         self.size = min(batch_size, first)  # until it is known how fast the encoder is
 
@@ -111,7 +125,7 @@ class Rhythm:
         """Learn from a batch."""
         if count:
             fitting = self._seconds * count / max(seconds, 1e-6)
-            self.size = max(1, min(self._most, int(fitting)))
+            self.size = max(1, min(self.most, int(fitting)))
 
     def batches(self, items: Iterable[ReadFile], stop: Callable[[], bool]) -> Iterator[list[ReadFile]]:
         """Items in batches. A batch is also over when reading it has taken long, or at a stop."""

@@ -21,6 +21,7 @@ class Encoder(Protocol):
     input_size   may be absent or None: pixels that `prepare` resizes an image's shorter side to,
                  at most; images need not be decoded much larger than that (see
                  `retrieval.images.open_image`, at_least)
+    batch_size   may be absent: how many images at once keep its device busy
     """
 
     name: str

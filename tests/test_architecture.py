@@ -62,7 +62,7 @@ INSIDE = [
         "retrieval.images",
     ],
     [
-        "retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
+        "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.towers",
         "retrieval.encoders.preprocess",
         "retrieval.encoders.auto  retrieval.encoders.openclip",

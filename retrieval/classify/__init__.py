@@ -90,7 +90,7 @@ def classify(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    batch_size: int = 64,
+    batch_size: int | None = None,
     exact_preprocess: bool = False,
     watcher: Watcher = Watcher(),
 ) -> Classification:

@@ -45,8 +45,9 @@ precision = click.option(
     help="Number format of the encoder; auto is bfloat16 where the hardware is fast at it.",
 )
 batch_size = click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
-    envvar="RETRIEVAL_BATCH_SIZE", help="Images encoded and committed at once.",
+    "--batch-size", type=click.IntRange(min=1), envvar="RETRIEVAL_BATCH_SIZE",
+    help="Images committed at once; where memory is short, fewer are encoded at once.  "
+    "[default: 64, on CUDA 512]",
 )
 exact_preprocess = click.option(
     "--exact-preprocess", is_flag=True,

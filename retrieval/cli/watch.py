@@ -22,7 +22,8 @@ from retrieval.cli.index import default_collection
 @options.device
 @options.precision
 @options.batch_size
-def command(folders, output, model, device, precision, batch_size) -> None:
+@options.exact_preprocess
+def command(folders, output, model, device, precision, batch_size, exact_preprocess) -> None:
     """Keep a collection of FOLDERs up to date while files come and go.
 
     An ordinary `retrieval index` first, then one after each burst of changes, told in a line on
@@ -45,7 +46,8 @@ def command(folders, output, model, device, precision, batch_size) -> None:
         with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
             watch(
                 folders, output or default_collection(folders[0]),
-                Options(model, device, precision, batch_size), stop=asked, on_update=tell,
+                Options(model, device, precision, batch_size, exact_preprocess),
+                stop=asked, on_update=tell,
                 on_error=lambda reason: click.echo(f"Not updated: {reason}", err=True),
             )
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from retrieval.encoders import hub, preprocess
+from retrieval.encoders.batches import Batches
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
 from retrieval.encoders.precision import (
@@ -56,6 +57,8 @@ class OpenClipEncoder:
         self.name = loaded.name
         self.fingerprint = fingerprint(loaded.model, loaded.preprocessing, loaded.tokenize)
         self.device = resolve_device(device)
+        self.batch_size = 512 if self.device.type == "cuda" else 64
+        self._batches = Batches(self.device, self.name)
         self._tokenize = loaded.tokenize
         self._preprocessing = PreprocessCfg(**loaded.preprocessing)
         self._transform = preprocess.exact_transform(self._preprocessing)
@@ -70,7 +73,8 @@ class OpenClipEncoder:
         self._set_precision(precision)
         if not exact_preprocess:
             self._preprocess_fast()
-        self.dim = self.encode_texts(["a"]).shape[1]
+        # Where the tower does not say it a text has to tell; the first one takes its time.
+        self.dim: int = getattr(self._model.visual, "output_dim", None) or self.encode_texts(["a"]).shape[1]
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         # (3, height, width): float32 and normalised, or bytes to be normalised by the batch
@@ -79,12 +83,13 @@ class OpenClipEncoder:
     def encode_prepared(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
         if not len(prepared):
             return np.empty((0, self.dim), np.float32)
-        pixels = torch.stack(list(prepared)).to(self.device)  # (n, 3, height, width)
+        with torch.inference_mode():
+            return _checked(self._batches.embed(prepared, self._embed_pixels), self.name)
+
+    def _embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:  # (n, 3, height, width) -> (n, d)
         if pixels.dtype == torch.uint8:
             pixels = preprocess.normalise(pixels, self._preprocessing)
-        pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return _unit_rows(self._model.encode_image(pixels), self.name)
+        return _unit_rows(self._model.encode_image(pixels.to(self.dtype, memory_format=torch.channels_last)))
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         return self.encode_prepared([self.prepare(image) for image in images])
@@ -109,7 +114,8 @@ class OpenClipEncoder:
 
     def _embed_tokens(self, tokens: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
-            return _unit_rows(self._model.encode_text(tokens.to(self.device)), self.name)
+            features = self._model.encode_text(tokens.to(self.device))
+            return _checked(_unit_rows(features).cpu(), self.name)
 
     def _preprocess_fast(self) -> None:
         """Unless this model's vectors change by it: measured once per model and machine."""
@@ -275,9 +281,13 @@ def _middle(image: Image.Image) -> Image.Image:
     return image.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST, box)
 
 
-def _unit_rows(features: torch.Tensor, name: str) -> np.ndarray:
+def _unit_rows(features: torch.Tensor) -> torch.Tensor:
     # Lengths in float32: bfloat16 has too few digits for a unit vector.
-    vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return torch.nn.functional.normalize(features.float(), dim=-1)
+
+
+def _checked(rows: torch.Tensor, name: str) -> np.ndarray:
+    vectors = rows.numpy()
     if not np.isfinite(vectors).all():
         raise EncoderError(f"{name} gave non-finite vectors. Try --precision float32.")
     return np.ascontiguousarray(vectors)

@@ -61,7 +61,7 @@ class Request:
     sampling: Sampling = Sampling()
     device: str = "auto"
     precision: str = "auto"
-    batch_size: int = 64
+    batch_size: int | None = None
     exact_preprocess: bool = False
 
 

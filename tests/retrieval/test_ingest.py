@@ -135,6 +135,12 @@ class TestEncoding:
         assert shelf.read(Catalog.indexed) == [(file.relative, row) for row, file in enumerate(files)]
         assert_encoded(shelf.vectors(), by_relative_path(photo_folder), tiny_encoder)
 
+    def test_batches_are_as_large_as_the_encoder_likes(self, shelf, photo_folder, tiny_encoder):
+        encoder = Counting(tiny_encoder)
+        encoder.batch_size = 4
+        shelf.encode(scan([photo_folder]).files, encoder)
+        assert encoder.batches == [4, 2]
+
     def test_what_the_catalogue_learns(self, shelf, photo_folder, tiny_encoder):
         shelf.encode(scan([photo_folder]).images, tiny_encoder)
         rocket = photo_folder / "rocket.jpg"

@@ -1,6 +1,11 @@
+import os
+import sys
+import threading
+
 import pytest
 
 from retrieval import reading
+from retrieval.corpus.folder import scan
 from retrieval.reading import EncoderOnDemand, Rhythm
 
 
@@ -61,6 +66,23 @@ class TestRhythm:
 
         assert list(Rhythm(2).batches(items(), lambda: len(taken) >= asked_at)) == batches
         assert len(taken) == asked_at
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_decoding_gives_way_to_encoding(photo_folder, tiny_encoder, monkeypatch):
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    found, ours, read = [], niceness(), reading._read
+
+    def noted(*arguments):
+        found.append(niceness())
+        return read(*arguments)
+
+    monkeypatch.setattr(reading, "_read", noted)
+    files = scan([photo_folder]).files
+    list(reading.read_ahead(files, (), EncoderOnDemand(tiny_encoder), ahead=lambda: 2))
+    assert found == [min(19, ours + 10)] * 6 and niceness() == ours
 
 
 def test_an_encoder_is_loaded_once():

@@ -1,0 +1,101 @@
+"""Images on their way through a model: copied ahead of it, and fewer at once where memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from typing import Callable, Sequence
+
+import torch
+
+from retrieval.errors import NOTICE, EncoderError
+
+log = logging.getLogger("retrieval")
+
+AT_ONCE = 256  # more fill no device better, and take memory
+_SHORTAGES = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+class Batches:
+    """Feeds a model on `device`, as many images at once as its memory takes.
+
+    at_once  images; halved when memory runs out, and never raised again
+    """
+
+    def __init__(self, device: torch.device, name: str):
+        self.at_once = AT_ONCE
+        self._device, self._name = device, name
+        self._is_cuda = device.type == "cuda"
+        self._copying = torch.cuda.Stream(device) if self._is_cuda else None
+        self._told = False
+
+    def embed(
+        self, images: Sequence[torch.Tensor], model: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """What `model` makes of the images, on the CPU: (n, d).
+
+        images  n tensors (3, height, width) of one shape and type, on the CPU
+        model   takes (m, 3, height, width) on the device and returns (m, d) there
+
+        Raises EncoderError if memory does not suffice for one image.
+        """
+        done: list[torch.Tensor] = []
+        start, pixels = 0, None
+        while start < len(images):
+            try:
+                pixels = self._sent(images, start) if pixels is None else pixels
+                result = model(self._arrived(pixels))
+                end = start + len(pixels)
+                # A GPU is still computing; meanwhile the next ones are copied there.
+                following = self._sent(images, end) if end < len(images) else None
+                done.append(result.cpu())
+                start, pixels = end, following
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
+            # Not in the handler: while it runs, the error holds on to what is to be freed.
+            pixels = following = result = None
+            self._halve(min(self.at_once, len(images) - start))
+        return torch.cat(done)
+
+    def _sent(self, images: Sequence[torch.Tensor], start: int) -> torch.Tensor:
+        """Images from `start` on as one tensor that is on the device, or on its way there."""
+        images = list(images[start : start + self.at_once])
+        host = torch.empty(
+            (len(images), *images[0].shape), dtype=images[0].dtype,
+            memory_format=torch.channels_last, pin_memory=self._is_cuda,
+        )
+        torch.stack(images, out=host)
+        with torch.cuda.stream(self._copying) if self._copying else nullcontext():
+            return host.to(self._device, non_blocking=True)
+
+    def _arrived(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._copying:
+            computing = torch.cuda.current_stream(self._device)
+            computing.wait_stream(self._copying)
+            pixels.record_stream(computing)
+        return pixels
+
+    def _halve(self, count: int) -> None:
+        """After `count` images were too many."""
+        if count == 1:
+            elsewhere = "" if self._device.type == "cpu" else "--device cpu, or "
+            raise EncoderError(
+                f"Not enough memory on {self._device} to encode even one image with {self._name}. "
+                f"Close other programs that use it, or choose {elsewhere}a smaller --model."
+            )
+        self.at_once = count // 2
+        if self._is_cuda:
+            torch.cuda.empty_cache()
+        if not self._told:
+            self._told = True
+            log.log(NOTICE, "Memory on %s does not suffice for %d images at once; going on with fewer.",
+                    self._device, count)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether it says that memory ran out; on the CPU and MPS torch says so in words only."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error) for words in _SHORTAGES)
