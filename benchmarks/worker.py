@@ -102,7 +102,10 @@ class LocalWorker:
 def start(
     contender: Contender, settings: Mapping[str, Any], work: Path, threads: int, isolate: bool = True
 ) -> ProcessWorker | LocalWorker:
-    """A worker that is being prepared. Close it, whatever happens to it."""
+    """A worker that is being prepared. Close it, whatever happens to it.
+
+    isolate  False runs even those here that want a process of their own
+    """
     if contender.isolated and isolate:
         return ProcessWorker(contender, settings, work, threads)
     return LocalWorker(contender, settings, work)

@@ -18,7 +18,7 @@ from benchmarks.kept import remove
 from benchmarks.models import BUILTIN
 from benchmarks.photos import many_photos
 
-SHOWN = ("seconds", "p95_ms")
+SHOWN = ("images_per_second", "p95_ms")
 SIDE = 224
 K = 10
 QUERY_SEED = 1  # no block of documents is drawn with it
@@ -40,7 +40,7 @@ def cases(quick: bool) -> list[Case]:
 def _indexing(images: int) -> Case:
     return Case(
         name=f"memory of indexing {images:,} photos",
-        settings={"model": BUILTIN, "images": images, "width": SIDE, "height": SIDE},
+        settings=_of_photos(images),
         contenders={"ours": Contender(index_anew, ours=True)},
         unit="peak_mib", better="lower", warm_up=0, most_repeats=1,
     )
@@ -49,7 +49,7 @@ def _indexing(images: int) -> Case:
 def _again(images: int) -> Case:
     return Case(
         name=f"index {images:,} unchanged photos",
-        settings={"model": BUILTIN, "images": images, "width": SIDE, "height": SIDE},
+        settings=_of_photos(images),
         contenders={"ours": Contender(index_again, ours=True)},
         unit="seconds", better="lower",
     )
@@ -71,6 +71,10 @@ def _searching(n: int, queries: int) -> Case:
         contenders={"ours": Contender(search_ours, ours=True), "numpy": Contender(search_numpy)},
         unit="p50_ms", better="lower", baseline="numpy", most_repeats=3, agree={"rows_found": 0},
     )
+
+
+def _of_photos(images: int) -> dict[str, Any]:
+    return {"model": BUILTIN, "images": images, "width": SIDE, "height": SIDE}
 
 
 def index_anew(settings: Mapping[str, Any], work: Path) -> Measure:
