@@ -95,6 +95,7 @@ def one_at_a_time(settings: Mapping[str, Any], work: Path) -> Measure:
         ]})
 
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as uvicorn's own sockets have it
     app = Starlette(routes=[Route("/search", search)])
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()

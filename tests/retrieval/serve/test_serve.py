@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from retrieval.errors import CollectionNotFoundError, ServeError
-from retrieval.serve import serve
+from retrieval.serve import _listen, serve
 
 
 def refused(path, **where):
@@ -33,6 +33,13 @@ def test_no_collection_leaves_the_port_free(tmp_path):
     with pytest.raises(CollectionNotFoundError):
         serve(tmp_path / "nothing.collection", port=port, stop=threading.Event(), on_ready=print)
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_answers_do_not_wait_for_delayed_acks():
+    with _listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_over_ipv6(changing, server):
