@@ -42,10 +42,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Hit:
-    """One ranked match of one query. rank counts from 1; score is a cosine, larger is better."""
+    """One ranked match of one query. rank counts from 1; score is a cosine, larger is better.
+
+    caption  the caption that was found, id and path being its image's; None where images are searched
+    """
 
     query: str
     rank: int
     score: float
     id: str
     path: str
+    caption: str | None = None

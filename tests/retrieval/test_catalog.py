@@ -50,10 +50,10 @@ class TestCommit:
         assert written(
             folder,
             "SELECT id, path, size, mtime_ns, content_hash, width, height, taken_at, camera,"
-            " lat, lon, captions, row, state, error FROM documents",
+            " lat, lon, row, state, error FROM documents",
         ) == [(
             "a.jpg", "/photos/a.jpg", 12, 1_000_000_007, "hash of a.jpg", 640, 480,
-            "2019-07-14T21:05:09", "Canon EOS 5D", 48.8583, -2.2945, None, 0, "indexed", None,
+            "2019-07-14T21:05:09", "Canon EOS 5D", 48.8583, -2.2945, 0, "indexed", None,
         )]
 
     def test_failed_documents_take_no_row(self, catalog):
