@@ -107,6 +107,10 @@ class Captions:
             " WHERE documents.row >= ? AND documents.row < ? ORDER BY documents.row, position", start, stop
         ))
 
+    def first_rows(self) -> dict[int, int]:
+        """Vector row of the image -> that of its first caption, where this is embedded."""
+        return dict(self._select(f"SELECT documents.row, texts.row FROM {_EMBEDDED} WHERE position = 0"))
+
     def without_vectors(self) -> list[str]:
         """Distinct texts that are still to be embedded, image by image."""
         found = self._select(

@@ -33,6 +33,7 @@ class _Cutoffs(click.ParamType):
 
 @click.command("benchmark", epilog=options.examples(
     "retrieval benchmark Photos.collection --captions captions.csv",
+    "retrieval benchmark Photos.collection  # with the captions that it keeps of its images",
     "retrieval benchmark ~/Photos --captions captions.csv --model builtin --model ViT-B-32-SigLIP2-256",
     "retrieval benchmark coco --root ~/data/coco --model ViT-B-32/openai --check-published",
     'retrieval benchmark Photos.collection --captions c.csv --index Flat --index "IVF256,SQfp16"',
