@@ -85,7 +85,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
             device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
-    TARGET is a collection; a folder or .tar of images, which is embedded with each --model and
+    TARGET is a collection, which may keep captions of its own; a folder or .tar of images, which is embedded with each --model and
     kept in the cache; or, with --root, a data set: flickr8k, flickr30k, coco, coco-val2017,
     xm3600, xtd10, webdataset, csv. All its images compete, captioned or not.
 
