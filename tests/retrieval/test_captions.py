@@ -16,7 +16,7 @@ from retrieval.errors import QueryError
 from retrieval.evaluate.evaluation import score_directions
 from retrieval.evaluate.subject import Captioning, find_subject
 from retrieval.evaluate.task import make_task
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, Watcher, index_folders
 from retrieval.manifest import SCHEMA_VERSION, Manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -177,6 +177,15 @@ class TestRuns:
         assert connection.execute("SELECT count(*) FROM texts").fetchall() == [(3,)]
         assert connection.execute("SELECT count(*) FROM captions").fetchall() == [(3,)]
         connection.close()
+
+    def test_a_stop_keeps_what_was_embedded(self, path, photo_folder, options):
+        told = []
+        report = index_folders([photo_folder], path, options(captions=True, batch_size=1), watcher=Watcher(
+            lambda total: told.append(("of", total)), told.append, stop=lambda: len(told) > 1))
+        assert told == [("of", 4), 1]
+        assert (report.texts, report.interrupted) == (1, True)
+        report = index_folders([photo_folder], path, options())
+        assert (report.texts, report.captions, report.interrupted) == (3, 5, False)
 
     def test_a_rebuild_remembers(self, embedded, photo_folder, options):
         index_folders([photo_folder], embedded, options(), rebuild=True)
