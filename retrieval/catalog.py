@@ -15,8 +15,7 @@ from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from retrieval import captions as captions_room
-from retrieval.captions import Captions, for_each_row
+from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -103,7 +102,7 @@ class Catalog:
         catalog = cls(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None), path)
         try:
             catalog._db.executescript(f"PRAGMA foreign_keys = ON; {_SCHEMA}")
-            captions_room.create_tables(catalog._db)
+            create_tables(catalog._db)
         except BaseException:
             catalog.close()
             raise
@@ -131,13 +130,13 @@ class Catalog:
         return catalog
 
     def _know_captions(self, writable: bool) -> None:
-        if captions_room.has_tables(self._db):
+        if has_tables(self._db):
             return
         if not writable:
-            captions_room.stand_in(self._db)
+            stand_in(self._db)
             return
         with self._transaction():
-            captions_room.create_tables(self._db)
+            create_tables(self._db)
 
     def close(self) -> None:
         self._db.close()

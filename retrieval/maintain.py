@@ -218,7 +218,7 @@ def _settle_captions(path: Path, manifest: Manifest, catalog: Catalog, options: 
     if wanted != bool(manifest.captions):
         manifest = replace(manifest, captions=IndexRecord() if wanted else None)
         manifest.save(path)
-    if not wanted and len(catalog.captions.live_rows()):  # now, or left by a run that was killed here
+    if not wanted and catalog.captions.counts()[1]:  # now, or left by a run that was killed here
         catalog.forget_texts()
     return manifest
 
