@@ -189,6 +189,12 @@ class Collection:
         self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
     ) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
+        return [hit for hits in self.search_each(shown, vectors, k, within=within) for hit in hits]
+
+    def search_each(
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+    ) -> list[list[Hit]]:
+        """`search_vectors` with a list for each query, q in all."""
         while True:
             matches = self.index(within).search(vectors, k)
             rows = matches.rows[matches.rows >= 0].tolist()
@@ -198,12 +204,12 @@ class Collection:
                 owners = self.catalog.captions.of_rows(rows)
             if not self._was_compacted():  # else these rows have other numbers by now
                 break
-        hits = []
+        answers = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
             found = [(score, *owner) for score, row in zip(scores.tolist(), rows.tolist())
                      for owner in owners.get(row, ())][:k]  # images with the same caption share a row
-            hits += [Hit(name, rank, *one) for rank, one in enumerate(found, 1)]
-        return hits
+            answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
+        return answers
 
     def refresh_index(self) -> None:
         """Rebuild and save each index that is out of date, then record them in the manifest.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Sequence, runtime_checkable
 
 if TYPE_CHECKING:
@@ -53,3 +53,8 @@ class Hit:
     id: str
     path: str
     caption: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """One record of `retrieval search --json` and of `retrieval serve`; six digits of the score."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**known, "score": round(self.score, 6)}

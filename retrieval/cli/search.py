@@ -50,9 +50,7 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
         hits = opened.search(asked, k, within=within)
     if as_json:
         for hit in hits:
-            print_json({"query": hit.query, "rank": hit.rank, "score": round(hit.score, 6),
-                        **({"caption": hit.caption} if within == "captions" else {}),
-                        "id": hit.id, "path": hit.path})
+            print_json(hit.as_json())
         return
     if within == "captions":
         print_rows(

@@ -6,13 +6,14 @@ import pytest
 
 from benchmarks import suites
 from benchmarks.suites.indexes import overlap
+from benchmarks.suites.server import recall
 
 NAMES = suites.names()
 
 
 def test_a_suite_is_a_file_in_the_folder():
     assert NAMES == sorted(NAMES)
-    assert {"encoders", "evaluation", "indexes", "ingestion", "queries"} <= set(NAMES)
+    assert {"encoders", "evaluation", "indexes", "ingestion", "queries", "server"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,3 +42,7 @@ def test_overlap_is_the_share_of_the_truth_that_is_found():
     rows = np.array([[3, 1, 2], [7, -1, -1]])
     truth = np.array([[1, 2, 9], [7, 8, 9]])
     assert overlap(rows, truth) == 3 / 6
+
+
+def test_recall_of_a_server_is_the_share_of_what_was_expected():
+    assert recall([["a", "b"], ["c"], []], [["b", "a"], ["c", "d"], ["e", "f"]]) == 3 / 6
