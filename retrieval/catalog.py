@@ -1,4 +1,4 @@
-"""The catalogue: one SQLite row per image, and how many vector rows are committed.
+"""The catalogue: one SQLite row per image, its captions, and how many vector rows are committed.
 
 A batch's documents and the count of vector rows they own are written in one transaction, so
 after a kill the catalogue and the vectors agree on the last committed batch.
@@ -15,6 +15,7 @@ from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -30,7 +31,6 @@ CREATE TABLE documents (
     content_hash TEXT,
     width INTEGER, height INTEGER,
     taken_at TEXT, camera TEXT, lat REAL, lon REAL,
-    captions TEXT,             -- JSON array
     row INTEGER UNIQUE,        -- vector row; NULL while failed
     state TEXT NOT NULL CHECK (state IN ('indexed', 'failed')),
     error TEXT
@@ -94,13 +94,15 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection, path: Path):
         self._db = connection
         self._path = path
+        self.captions = Captions(connection, self._select)
 
     @classmethod
     def create(cls, collection: Path) -> Catalog:
         path = collection / FILE_NAME
         catalog = cls(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None), path)
         try:
-            catalog._db.executescript(_SCHEMA)
+            catalog._db.executescript(f"PRAGMA foreign_keys = ON; {_SCHEMA}")
+            create_tables(catalog._db)
         except BaseException:
             catalog.close()
             raise
@@ -108,15 +110,33 @@ class Catalog:
 
     @classmethod
     def open(cls, collection: Path, *, writable: bool = False) -> Catalog:
-        """Raises CollectionError if the catalogue is missing or not a catalogue."""
+        """One of an older schema is brought up to date if it is opened for writing.
+
+        Raises CollectionError if the catalogue is missing or not a catalogue.
+        """
         path = collection / FILE_NAME
         try:
             if not writable and path.with_name(path.name + "-journal").exists():
                 # Left by a writer killed in mid-commit; only a writer may roll it back.
                 _connect(path, "rw").close()
-            return cls(_connect(path, "rw" if writable else "ro"), path)
+            catalog = cls(_connect(path, "rw" if writable else "ro"), path)
         except sqlite3.Error as error:
             raise _damaged(path, error) from error
+        try:
+            catalog._know_captions(writable)
+        except sqlite3.Error as error:
+            catalog.close()
+            raise _damaged(path, error) from error
+        return catalog
+
+    def _know_captions(self, writable: bool) -> None:
+        if has_tables(self._db):
+            return
+        if not writable:
+            stand_in(self._db)
+            return
+        with self._transaction():
+            create_tables(self._db)
 
     def close(self) -> None:
         self._db.close()
@@ -154,14 +174,8 @@ class Catalog:
 
     def documents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
         """Vector row -> (id, path), for the rows that belong to a document."""
-        wanted = list({int(row) for row in rows})
-        found: dict[int, tuple[str, str]] = {}
-        for start in range(0, len(wanted), 500):  # below SQLite's limit of bound variables
-            part = wanted[start : start + 500]
-            marks = ",".join("?" * len(part))
-            sql = f"SELECT row, id, path FROM documents WHERE row IN ({marks})"
-            found.update((row, (id, path)) for row, id, path in self._select(sql, *part))
-        return found
+        sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"
+        return {row: (id, path) for row, id, path in for_each_row(self._select, sql, rows)}
 
     def indexed(self) -> list[tuple[str, int]]:
         """(id, vector row) of every embedded document, by row."""
@@ -170,13 +184,14 @@ class Catalog:
     def described(self, start: int, stop: int) -> list[tuple[int, Document]]:
         """(vector row, document) of every embedded document in rows start..stop - 1, by row."""
         names = ", ".join(field.name for field in fields(ImageFacts))
-        sql = (f"SELECT row, path, size, mtime_ns, id, content_hash, captions, {names} FROM documents"
+        sql = (f"SELECT row, path, size, mtime_ns, id, content_hash, {names} FROM documents"
                " WHERE row >= ? AND row < ? ORDER BY row")
+        captions = self.captions.by_document_row(start, stop)
         return [
             (row, Document(FileState(path, size, mtime_ns), id, content_hash,
                            None if facts[0] is None else ImageFacts(*facts),
-                           captions=tuple(json.loads(captions or "[]"))))
-            for row, path, size, mtime_ns, id, content_hash, captions, *facts
+                           captions=captions.get(row, ())))
+            for row, path, size, mtime_ns, id, content_hash, *facts
             in self._select(sql, start, stop)
         ]
 
@@ -188,11 +203,6 @@ class Catalog:
         """Every document's file by path, failed ones included."""
         found = self._select("SELECT path, size, mtime_ns FROM documents")
         return {path: FileState(path, size, mtime_ns) for path, size, mtime_ns in found}
-
-    def captions_by_path(self) -> dict[str, tuple[str, ...]]:
-        """Of the documents that have any."""
-        found = self._select("SELECT path, captions FROM documents WHERE captions IS NOT NULL")
-        return {path: tuple(json.loads(captions)) for path, captions in found}
 
     def ids_by_path(self) -> dict[str, str]:
         return dict(self._select("SELECT path, id FROM documents"))
@@ -231,10 +241,7 @@ class Catalog:
                     (one.id, *astuple(one.file), one.old_path),
                 )
                 if one.captions is not None:
-                    self._db.execute(
-                        "UPDATE documents SET captions = ? WHERE path = ?",
-                        (_json_list(one.captions), one.file.path),
-                    )
+                    self.captions.replace(one.file.path, one.captions)
             remaining = iter(rows)
             for document in documents:
                 row = None if document.error else next(remaining)
@@ -242,13 +249,28 @@ class Catalog:
                 self._db.execute("DELETE FROM documents WHERE path = ?", (document.file.path,))
                 self._db.execute(
                     "INSERT INTO documents (id, path, size, mtime_ns, content_hash, width, height,"
-                    " taken_at, camera, lat, lon, captions, row, state, error)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    " taken_at, camera, lat, lon, row, state, error)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (document.id, *astuple(document.file), document.content_hash, *facts,
-                     _json_list(document.captions), row, "failed" if document.error else "indexed", document.error),
+                     row, "failed" if document.error else "indexed", document.error),
                 )
-            if len(rows):
-                self._db.execute("UPDATE progress SET vector_rows = ?", (max(rows) + 1,))
+                self.captions.replace(document.file.path, document.captions)
+            self._count_rows(rows)
+
+    def commit_texts(self, texts: Sequence[str], rows: Sequence[int]) -> None:
+        """Vector rows of texts of captions; they become committed together."""
+        with self._transaction():
+            self.captions.add_vectors(texts, rows)
+            self._count_rows(rows)
+
+    def _count_rows(self, rows: Sequence[int]) -> None:
+        if len(rows):
+            self._db.execute("UPDATE progress SET vector_rows = ?", (max(rows) + 1,))
+
+    def forget_texts(self) -> None:
+        """Drop the vectors of all captions, not the captions. Their rows stay behind, unused."""
+        with self._transaction():
+            self.captions.drop_vectors(unused_only=False)
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop documents whose files are gone. Their vector rows stay behind, unused."""
@@ -256,18 +278,19 @@ class Catalog:
             self._db.executemany(
                 "DELETE FROM documents WHERE path = ?", ((path,) for path in paths)
             )
+            self.captions.drop_vectors(unused_only=True)
 
     def renumber(self, live: Sequence[int]) -> None:
         """Rows live[0], live[1], ... become 0, 1, ... of vectors that were rewritten so.
 
-        live  as `live_rows` gives them
+        live  those of documents and of captions, ascending
         """
         with self._transaction():
+            self.captions.drop_vectors(unused_only=True)
             # Ascending, so that every number is free by the time it is given.
-            self._db.executemany(
-                "UPDATE documents SET row = ? WHERE row = ?",
-                ((new, int(old)) for new, old in enumerate(live) if new != old),
-            )
+            changes = [(new, int(old)) for new, old in enumerate(live) if new != old]
+            for table in ("documents", "texts"):
+                self._db.executemany(f"UPDATE {table} SET row = ? WHERE row = ?", changes)
             self._db.execute("UPDATE progress SET vector_rows = ?", (len(live),))
             self._db.execute(f"PRAGMA user_version = {self.rewrites + 1}")
 
@@ -299,15 +322,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None, check_same_thread=False,
     )
     try:
+        connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("SELECT vector_rows FROM progress")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
-
-
-def _json_list(captions: Sequence[str]) -> str | None:
-    return json.dumps(captions, ensure_ascii=False) if captions else None
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:

@@ -2,10 +2,11 @@
 
     photos.collection/
       manifest.json    which encoder, which index
-      catalog.sqlite   one row per image
+      catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
                        they were compacted: the catalogue says which counts)
       index.faiss      derived from the vectors, rebuilt whenever it is out of date
+      captions.faiss   the same of captions, where they are embedded
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from retrieval.manifest import IndexRecord, Manifest
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
 
-INDEX_FILE = "index.faiss"
+IMAGES, CAPTIONS = "images", "captions"  # what can be searched
+INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
 
@@ -57,7 +59,7 @@ class Collection:
         self._rewrites = self.catalog.rewrites
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
-        self._index: VectorIndex | None = None
+        self._indexes: dict[str, VectorIndex] = {}
 
     def _was_compacted(self) -> bool:
         """Whether that happened since the vectors were opened; then they are opened anew."""
@@ -121,89 +123,125 @@ class Collection:
             )
         return self._encoder
 
-    def index(self) -> VectorIndex:
-        """The index over the committed vectors: from its file, or rebuilt if that is stale."""
-        if self._index is None:
+    def index(self, within: str = IMAGES) -> VectorIndex:
+        """The index over the committed vectors: from its file, or rebuilt if that is stale.
+
+        within  IMAGES or CAPTIONS
+        """
+        if within not in self._indexes:
             self._was_compacted()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
-            record = self.manifest.index
-            if record.generation == self.catalog.generation:
-                try:
-                    loaded = load_index(self.path / INDEX_FILE, record.spec, device=device)
-                    if loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim:
-                        self._index = loaded
-                except IndexFileError:
-                    pass  # derived: the vectors have everything
-            if self._index is None:
-                self._index = self._build_index(record.spec, device=device)
-        return self._index
+            record = self._index_record(within)
+            index = self._saved_index(within, record, device)
+            self._indexes[within] = index or self._build_index(within, record.spec, device=device)
+        return self._indexes[within]
 
-    def search(self, queries: str | Sequence[str], k: int | None = None) -> list[Hit]:
+    def _saved_index(self, within: str, record: IndexRecord, device: str) -> VectorIndex | None:
+        if record.generation != self.catalog.generation:
+            return None
+        try:
+            loaded = load_index(self.path / INDEX_FILES[within], record.spec, device=device)
+        except IndexFileError:  # derived: the vectors have everything
+            return None
+        fits = loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim
+        return loaded if fits else None
+
+    def _index_record(self, within: str) -> IndexRecord:
+        """Raises QueryError if there is no such index."""
+        if within not in INDEX_FILES:
+            raise QueryError(f"There is nothing called {within!r} to search in; choose {IMAGES} or {CAPTIONS}.")
+        record = self.manifest.index if within == IMAGES else self.manifest.captions
+        if record is None:
+            raise QueryError(
+                f"{self.path} holds no captions' vectors. Embed them: retrieval index SOURCE "
+                f"--with-captions -o {self.path}"
+            )
+        return record
+
+    def search(
+        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
+    ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
         queries  texts, or paths of image files
-        k        1..len(self); None means 10, or all if there are fewer
+        k        1..how many there are; None means 10, or all if there are fewer
+        within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
 
         Raises QueryError.
         """
         parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
-        k = self.checked_k(k)
+        k = self.checked_k(k, within)
         vectors = query.embed(parsed, self.load_encoder())
-        return self.search_vectors([one.shown for one in parsed], vectors, k)
+        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
 
-    def checked_k(self, k: int | None) -> int:
-        """Raises QueryError unless k is in 1..len(self)."""
-        n = len(self)
+    def checked_k(self, k: int | None, within: str = IMAGES) -> int:
+        """Raises QueryError unless k is in 1..how many there are to find."""
+        self._index_record(within)
+        n = len(self) if within == IMAGES else self.catalog.captions.counts()[1]
         if n == 0:
-            raise QueryError(
-                f"{self.path} holds no images yet. Add some: retrieval index FOLDER -o {self.path}"
-            )
+            add = "Add some: retrieval index FOLDER" if within == IMAGES else "Index a source that has some: retrieval index SOURCE"
+            raise QueryError(f"{self.path} holds no {within} yet. {add} -o {self.path}")
         if k is None:
             return min(DEFAULT_K, n)
         if k < 1:
             raise QueryError(f"k is {k}; ask for at least 1 result.")
         if k > n:
-            raise QueryError(f"k is {k}, but {self.path} holds {n} images; ask for at most {n}.")
+            raise QueryError(f"k is {k}, but {self.path} holds {n} {within}; ask for at most {n}.")
         return k
 
-    def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[Hit]:
+    def search_vectors(
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+    ) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
-        return [hit for hits in self.search_each(shown, vectors, k) for hit in hits]
+        return [hit for hits in self.search_each(shown, vectors, k, within=within) for hit in hits]
 
-    def search_each(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[list[Hit]]:
+    def search_each(
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+    ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
         while True:
-            matches = self.index().search(vectors, k)
-            documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
+            matches = self.index(within).search(vectors, k)
+            rows = matches.rows[matches.rows >= 0].tolist()
+            if within == IMAGES:
+                owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
+            else:
+                owners = self.catalog.captions.of_rows(rows)
             if not self._was_compacted():  # else these rows have other numbers by now
                 break
         answers = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
-            found = [(score, *documents[row]) for score, row in zip(scores.tolist(), rows.tolist())
-                     if row in documents]
-            answers.append([Hit(name, rank, score, id, path)
-                            for rank, (score, id, path) in enumerate(found, 1)])
+            found = [(score, *owner) for score, row in zip(scores.tolist(), rows.tolist())
+                     for owner in owners.get(row, ())][:k]  # images with the same caption share a row
+            answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
         return answers
 
     def refresh_index(self) -> None:
-        """Rebuild and save the index if it is out of date, then record it in the manifest.
+        """Rebuild and save each index that is out of date, then record them in the manifest.
 
-        Raises OSError if it cannot be written.
+        Raises OSError if one cannot be written.
         """
-        record = self.manifest.index
-        generation = self.catalog.generation
-        if record.generation != generation or not (self.path / INDEX_FILE).exists():
-            self._index = self._build_index(record.spec, device="cpu")
-            save_index(self._index, self.path / INDEX_FILE)
-            record = IndexRecord(record.spec, generation, self._index.n)
+        captions = self.manifest.captions
+        if captions is None:
+            (self.path / INDEX_FILES[CAPTIONS]).unlink(missing_ok=True)
         counts = {"images": self.catalog.count("indexed"), "failed": self.catalog.count("failed")}
-        self.manifest = replace(self.manifest, index=record, counts=counts)
+        self.manifest = replace(
+            self.manifest, index=self._refreshed(IMAGES, self.manifest.index),
+            captions=captions and self._refreshed(CAPTIONS, captions), counts=counts,
+        )
         self.manifest.save(self.path)
 
-    def _build_index(self, spec: IndexSpec, *, device: str) -> VectorIndex:
-        rows = self.catalog.live_rows()
+    def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
+        generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
+        if record.generation == generation and file.exists():
+            return record
+        self._indexes[within] = self._build_index(within, record.spec, device="cpu")
+        save_index(self._indexes[within], file)
+        return IndexRecord(record.spec, generation, self._indexes[within].n)
+
+    def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
+        rows = (self.catalog if within == IMAGES else self.catalog.captions).live_rows()
         rows = rows[rows < self.vectors.n]  # a run may have committed more since this was opened
         every = len(rows) == self.vectors.n
-        source = self.vectors if every else self.vectors.take(rows)
+        source = self.vectors if every else self.vectors.chosen(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)

@@ -9,18 +9,16 @@ is removed by the next run that writes.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable
 
 import numpy as np
 
-from retrieval.catalog import Catalog
 from retrieval.collection import Collection, vectors_folder, vectors_folders
 from retrieval.errors import CollectionError
-from retrieval.manifest import SCHEMA_VERSION, Manifest
 from retrieval.vectors import VectorStore
-from retrieval.writing import only_writer, remove_leftovers, storage_errors
+from retrieval.writing import opened_to_write, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,15 @@ def compact(path: Path) -> CompactReport:
     Needs room for the live vectors a second time. Raises CollectionError; what was there before
     is then as it was.
     """
-    manifest = Manifest.load(path)
-    with storage_errors(path), only_writer(path), Catalog.open(path, writable=True) as catalog:
+    with opened_to_write(path) as (manifest, catalog):
         collection = Collection(path, manifest, catalog)
-        live, rows = catalog.live_rows(), collection.vectors.n
+        live = np.union1d(catalog.live_rows(), catalog.captions.live_rows())
+        rows = collection.vectors.n
         before = sum(map(_bytes, vectors_folders(path)))
         remove_leftovers(path, collection.vectors.folder)
         if len(live) < rows:
             new = vectors_folder(path, catalog.rewrites + 1)
             _copy(collection.vectors, live, new)
-            if manifest.schema_version < SCHEMA_VERSION:  # older software would not look there
-                manifest = replace(manifest, schema_version=SCHEMA_VERSION)
-                manifest.save(path)
             catalog.renumber(live)
             collection = Collection(path, manifest, catalog)
             remove_leftovers(path, new)
@@ -65,8 +60,7 @@ def forget(path: Path, places: Iterable[Path]) -> int:
     The files need not be there any more, and are not touched if they are. Raises CollectionError
     if no document lies at or below one of the places; then none is dropped.
     """
-    manifest = Manifest.load(path)
-    with storage_errors(path), only_writer(path), Catalog.open(path, writable=True) as catalog:
+    with opened_to_write(path) as (manifest, catalog):
         known = catalog.known_files()
         gone: set[str] = set()
         for place in places:

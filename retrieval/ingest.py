@@ -149,6 +149,33 @@ def encode_files(
     return outcome
 
 
+def encode_captions(
+    texts: Sequence[str],
+    encoder: EncoderOnDemand,
+    catalog: Catalog,
+    store: VectorStore,
+    *,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress = lambda count: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Embed texts, distinct and without a vector, in batches that are committed one by one.
+
+    Says how many; fewer than there are if it was asked to stop. Raises as `encode_files` does.
+    """
+    done, rhythm = 0, Rhythm(batch_size)
+    for batch in rhythm.batches(texts, stop):
+        begun = monotonic()
+        vectors = encoder().encode_texts(batch)
+        rhythm.encoded(len(batch), monotonic() - begun)
+        rows = store.append(vectors)
+        catalog.commit_texts(batch, rows)
+        store.n += len(rows)
+        done += len(batch)
+        progress(len(batch))
+    return done
+
+
 class _Batch:
     """What one transaction will write. sources: where each new row comes from, a content hash
     that is to be embedded, or the row to copy."""

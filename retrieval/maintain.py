@@ -14,11 +14,11 @@ from retrieval.corpus.folder import scan
 from retrieval.corpus.found import Scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
-from retrieval.manifest import Manifest
+from retrieval.manifest import IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
 from retrieval.writing import (
-    BusyError, beside, create, is_empty, is_vacant, only_writer, put_back, remove_leftovers,
-    require_collection, require_only_ours, require_writable, storage_errors, swap,
+    BusyError, beside, create, is_empty, is_vacant, only_writer, opened_to_write, put_back,
+    remove_leftovers, require_collection, require_only_ours, require_writable, storage_errors, swap,
 )
 
 
@@ -28,6 +28,7 @@ class Options:
 
     batch_size    images committed at once, at most; None: 64, on CUDA 512
     retry_failed  read files again that could not be read before, though they did not change
+    captions      embed captions too, or drop their vectors; None goes on as the collection does
     """
 
     model: str | None = None
@@ -36,6 +37,7 @@ class Options:
     batch_size: int | None = None
     exact_preprocess: bool = False
     retry_failed: bool = False
+    captions: bool | None = None
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -45,7 +47,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Watcher:
-    """How a run tells how far it is: the number of files to read, then each batch.
+    """How a run tells how far it is: the number of files to read, then each batch. Captions to
+    embed are told behind the files: the number of both together, then each batch.
 
     stop  asked now and then; once true, the run commits the batch in hand and ends. A rebuild
           does not ask: it is done whole or not at all.
@@ -60,13 +63,14 @@ class Watcher:
 class IndexReport:
     """What one run did.
 
-    images       in the collection now
+    images       in the collection now; captions: those of images, embedded
     encoded      images with new content
     unchanged    images as they were, those with a new time only included
     dropped      documents whose files are gone
     skipped      (path, reason), those of earlier runs included
     moved        images found under another path: they kept their vectors
     reused       images with the content of others: they got copies of their vectors
+    texts        new texts of captions that were embedded
     interrupted  the run was stopped; what it committed is kept
     """
 
@@ -79,6 +83,8 @@ class IndexReport:
     skipped: list[tuple[str, str]]
     moved: int = 0
     reused: int = 0
+    captions: int = 0
+    texts: int = 0
     interrupted: bool = False
 
 
@@ -105,7 +111,9 @@ def index_folders(
     put_back(path)
     new = is_vacant(path)
     if not new:
-        require_collection(path, rebuild)
+        old = require_collection(path, rebuild)
+        if rebuild and old and options.captions is None:
+            options = replace(options, captions=old.captions is not None)
     found = scan(folders)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
@@ -163,37 +171,56 @@ def _clear_if_empty(path: Path, was_there: bool) -> None:
 def _update(
     path: Path, found: Scan, options: Options, watcher: Watcher, encoder: EncoderOnDemand
 ) -> IndexReport:
-    with storage_errors(path), only_writer(path):
-        manifest = Manifest.load(path)
-        with Catalog.open(path, writable=True) as catalog:
-            bad = [file for file, _ in catalog.failed()]
-            again = bad if options.retry_failed else []
-            plan = ingest.plan(found, catalog.known_files(), again, catalog.captions_by_path())
-            _choose_encoder(encoder, path, manifest, options)
-            collection = Collection(path, manifest, catalog)
-            remove_leftovers(path, collection.vectors.folder)
-            if plan.to_read:
-                watcher.on_start(len(plan.to_read))
-            outcome = ingest.encode_files(
-                plan.to_read, encoder, catalog, collection.vectors,
-                gone=plan.gone, retry_failed=options.retry_failed,
-                batch_size=options.batch_size, progress=watcher.on_batch, stop=watcher.stop,
-            )
-            if not outcome.stopped:
-                collection.refresh_index()
-            read = {file.state.path for file in plan.to_read}
-            known_bad = (set(bad) - read) & {file.state.path for file in found.images}
-            return IndexReport(
-                path, manifest.encoder.name,
-                images=len(collection),
-                encoded=outcome.encoded,
-                unchanged=plan.unchanged - len(known_bad) + outcome.same,
-                dropped=outcome.dropped,
-                skipped=sorted([*found.unreadable, *catalog.failed()]),
-                moved=outcome.moved,
-                reused=outcome.reused,
-                interrupted=outcome.stopped,
-            )
+    with opened_to_write(path) as (manifest, catalog):
+        bad = [file for file, _ in catalog.failed()]
+        again = bad if options.retry_failed else []
+        plan = ingest.plan(found, catalog.known_files(), again, catalog.captions.by_path())
+        _choose_encoder(encoder, path, manifest, options)
+        manifest = _settle_captions(path, manifest, catalog, options)
+        collection = Collection(path, manifest, catalog)
+        remove_leftovers(path, collection.vectors.folder)
+        if plan.to_read:
+            watcher.on_start(len(plan.to_read))
+        how = {"batch_size": options.batch_size, "progress": watcher.on_batch, "stop": watcher.stop}
+        outcome = ingest.encode_files(
+            plan.to_read, encoder, catalog, collection.vectors,
+            gone=plan.gone, retry_failed=options.retry_failed, **how,
+        )
+        stopped, encoded_texts = outcome.stopped, 0
+        if manifest.captions and not stopped:
+            texts = catalog.captions.without_vectors()
+            if texts:
+                watcher.on_start(len(plan.to_read) + len(texts))
+            encoded_texts = ingest.encode_captions(texts, encoder, catalog, collection.vectors, **how)
+            stopped = encoded_texts < len(texts)
+        if not stopped:
+            collection.refresh_index()
+        read = {file.state.path for file in plan.to_read}
+        known_bad = (set(bad) - read) & {file.state.path for file in found.images}
+        return IndexReport(
+            path, manifest.encoder.name,
+            images=len(collection),
+            encoded=outcome.encoded,
+            unchanged=plan.unchanged - len(known_bad) + outcome.same,
+            dropped=outcome.dropped,
+            skipped=sorted([*found.unreadable, *catalog.failed()]),
+            moved=outcome.moved,
+            reused=outcome.reused,
+            captions=catalog.captions.counts()[1],
+            texts=encoded_texts,
+            interrupted=stopped,
+        )
+
+
+def _settle_captions(path: Path, manifest: Manifest, catalog: Catalog, options: Options) -> Manifest:
+    """Put it on record whether captions are embedded; vectors that are no longer wanted go."""
+    wanted = bool(manifest.captions) if options.captions is None else options.captions
+    if wanted != bool(manifest.captions):
+        manifest = replace(manifest, captions=IndexRecord() if wanted else None)
+        manifest.save(path)
+    if not wanted and catalog.captions.counts()[1]:  # now, or left by a run that was killed here
+        catalog.forget_texts()
+    return manifest
 
 
 def _choose_encoder(

@@ -17,7 +17,7 @@ from retrieval import __version__
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import write_json
 
-SCHEMA_VERSION = 2  # 1 knows no rewritten vectors; it becomes 2 when they are first compacted
+SCHEMA_VERSION = 3  # 1 knows no rewritten vectors, 2 no vectors of captions; writing makes it the newest
 FILE_NAME = "manifest.json"
 
 
@@ -32,11 +32,11 @@ class EncoderRecord:
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """The index beside the vectors.
+    """An index beside the vectors.
 
-    generation  the catalogue's generation that index.faiss was built from; any other value
+    generation  the catalogue's generation that its file was built from; any other value
                 in the catalogue means that the index is out of date
-    rows        vectors in index.faiss
+    rows        vectors in its file
     """
 
     spec: IndexSpec = field(default_factory=IndexSpec)
@@ -46,8 +46,11 @@ class IndexRecord:
 
 @dataclass(frozen=True)
 class Manifest:
+    """index: of the images. captions: the index of their captions; None while these are not embedded."""
+
     encoder: EncoderRecord
     index: IndexRecord = field(default_factory=IndexRecord)
+    captions: IndexRecord | None = None
     counts: dict[str, int] = field(default_factory=dict)  # as of the last complete run
     created_at: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -59,6 +62,8 @@ class Manifest:
         """Write atomically into the collection folder. Raises OSError."""
         content = asdict(self)
         content["index"]["spec"] = self.index.spec.to_dict()
+        if self.captions:
+            content["captions"]["spec"] = self.captions.spec.to_dict()
         write_json(collection / FILE_NAME, content)
 
     @classmethod
@@ -90,10 +95,11 @@ class Manifest:
                     f"schema {schema}; this one reads up to {SCHEMA_VERSION}). Please upgrade: "
                     "pip install --upgrade crossmodal-retrieval"
                 )
-            index = content.pop("index")
+            captions = content.pop("captions", None)
             return cls(
                 encoder=EncoderRecord(**content.pop("encoder")),
-                index=IndexRecord(spec=IndexSpec.from_dict(index.pop("spec")), **index),
+                index=_index_record(content.pop("index")),
+                captions=None if captions is None else _index_record(captions),
                 schema_version=schema,
                 **content,
             )
@@ -102,3 +108,7 @@ class Manifest:
                 f"{path} is damaged ({error}). Rebuild the collection: retrieval index --rebuild "
                 f"FOLDER -o {collection}"
             ) from error
+
+
+def _index_record(content: dict) -> IndexRecord:
+    return IndexRecord(spec=IndexSpec.from_dict(content.pop("spec")), **content)

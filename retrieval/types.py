@@ -43,14 +43,19 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Hit:
-    """One ranked match of one query. rank counts from 1; score is a cosine, larger is better."""
+    """One ranked match of one query. rank counts from 1; score is a cosine, larger is better.
+
+    caption  the caption that was found, id and path being its image's; None where images are searched
+    """
 
     query: str
     rank: int
     score: float
     id: str
     path: str
+    caption: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One record of `retrieval search --json` and of `retrieval serve`; six digits of the score."""
-        return {**asdict(self), "score": round(self.score, 6)}
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**known, "score": round(self.score, 6)}

@@ -68,6 +68,9 @@ class VectorStore:
             taken[chosen] = self._map(int(shard))[rows[chosen] % self.shard_rows]
         return taken
 
+    def chosen(self, rows: np.ndarray) -> ChosenRows:
+        return ChosenRows(self, rows)
+
     def append(self, vectors: np.ndarray) -> range:
         """Write unit rows (m, d) behind the last committed one and flush them to disk.
 
@@ -127,6 +130,25 @@ class VectorStore:
                 f"-o {self.folder.parent}"
             )
         return rows
+
+
+class ChosenRows:
+    """Some rows (m,) of a store, read as they are sliced: float16 (m, d), bit by bit."""
+
+    dtype = VectorStore.dtype
+
+    def __init__(self, store: VectorStore, rows: np.ndarray):
+        self._store, self._rows = store, rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self._rows), self._store.dim)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: slice) -> np.ndarray:
+        return self._store.take_halves(self._rows[places])
 
 
 def _header(rows: int, dim: int) -> bytes:

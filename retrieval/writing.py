@@ -6,20 +6,21 @@ import os
 import shutil
 import sqlite3
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
 from filelock import FileLock, Timeout
 
 from retrieval.catalog import Catalog
-from retrieval.collection import vectors_folders
+from retrieval.collection import INDEX_FILES, vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import sync_folder
-from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
 from retrieval.types import Encoder
 
 LOCK_FILE = "writer.lock"
-_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", "index.faiss", LOCK_FILE}
+_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE}
 
 
 class BusyError(CollectionError):
@@ -41,6 +42,22 @@ def only_writer(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def opened_to_write(path: Path) -> Iterator[tuple[Manifest, Catalog]]:
+    """A collection for its only writer, brought up to the newest schema.
+
+    Raises CollectionError, which `storage_errors` makes of what is raised within, too.
+    """
+    Manifest.load(path)  # where there is no collection, no lock is to be made
+    with storage_errors(path), only_writer(path):
+        manifest = Manifest.load(path)
+        if manifest.schema_version < SCHEMA_VERSION:
+            manifest = replace(manifest, schema_version=SCHEMA_VERSION)
+            manifest.save(path)  # first: older software would no longer understand the catalogue
+        with Catalog.open(path, writable=True) as catalog:
+            yield manifest, catalog
 
 
 @contextmanager
@@ -109,15 +126,16 @@ def remove_leftovers(path: Path, current: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_collection(path: Path, rebuild: bool) -> None:
-    """Refuse to touch a folder that is not a collection; a rebuild mends one that is damaged."""
+def require_collection(path: Path, rebuild: bool) -> Manifest | None:
+    """Refuse to touch a folder that is not a collection; a rebuild mends one that is damaged: None."""
     try:
-        Manifest.load(path)
+        return Manifest.load(path)
     except (CollectionNotFoundError, SchemaError):
         raise
     except CollectionError:
         if not rebuild:
             raise
+        return None
 
 
 def require_only_ours(path: Path) -> None:

@@ -28,7 +28,7 @@ INDEXES = [
 ]
 RETRIEVAL = [
     "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap",
-    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest",
+    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.captions",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
@@ -208,7 +208,7 @@ NEVER = [
     (["retrieval.images"], {"torch", "faiss", "open_clip", "sqlite3", "numpy"}),
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
-    (["retrieval.catalog", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
+    (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
     (["retrieval.collection", "retrieval.query", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
@@ -257,7 +257,7 @@ def test_sqlite_lives_in_the_catalogue():
     """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.catalog", "retrieval.captions", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
     }
 
 

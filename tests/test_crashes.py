@@ -5,11 +5,13 @@ This file is also a program: it indexes a folder over and over, and kills itself
 2nd, 3rd ... thing that it does to the disk, until a run comes through.
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import faiss  # noqa: F401  loaded before the forks, which would each have to do it
@@ -24,6 +26,7 @@ from retrieval.compact import compact, forget
 from retrieval.errors import CollectionNotFoundError
 from retrieval.images import open_image
 from retrieval.maintain import Options, index_folders
+from retrieval.manifest import Manifest
 
 BATCH = 2
 NAMES = [f"{letter}.png" for letter in "abcde"]
@@ -50,13 +53,30 @@ class Mosaic:
         rows = np.stack(prepared)  # (n, 12)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
+    def encode_texts(self, texts):
+        """Their lengths tell them apart."""
+        rows = np.ones((len(texts), 12), np.float32)
+        rows[range(len(texts)), [len(text) % 12 for text in texts]] = 9
+        self.encoded += len(texts)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
     def encode_images(self, images):
         return self.encode_prepared([self.prepare(image) for image in images])
 
 
-def index(folder, path, encoder, **options):
+def index(folder, path, encoder, captions=None, **options):
     maintain.load_encoder = maintain.load_recorded_encoder = lambda *_, **__: encoder
-    return index_folders([folder], path, Options(batch_size=BATCH), **options)
+    return index_folders([folder], path, Options(batch_size=BATCH, captions=captions), **options)
+
+
+def describe(path):
+    """In the layout of schema 2: captions of one letter, two letters ..., the first one of two images."""
+    with Catalog.open(path, writable=True) as catalog:
+        catalog._db.executescript("DROP TABLE captions; DROP TABLE texts; ALTER TABLE documents ADD COLUMN captions;")
+        for number, name in enumerate(NAMES):
+            captions = json.dumps(["a" * max(1, number)])
+            catalog._db.execute("UPDATE documents SET captions = ? WHERE id = ?", (captions, name))
+    replace(Manifest.load(path), schema_version=2).save(path)
 
 
 def kill_before_step(number):
@@ -75,7 +95,7 @@ def kill_before_step(number):
 
     for name in DISK_CALLS:
         setattr(os, name, counted(getattr(os, name)))
-    for method in ("commit", "forget", "renumber"):
+    for method in ("commit", "commit_texts", "forget", "renumber"):
         write = getattr(Catalog, method)
         after = counted(lambda: None)
         setattr(Catalog, method, lambda *args, write=counted(write), after=after: (write(*args), after()))
@@ -85,6 +105,8 @@ def main(folder, place, what):
     if what != "index":
         old = Path(place).with_name("old.collection")
         index(folder, old, Mosaic())
+        if what == "captions":
+            describe(old)
         if what == "compact":
             forget(old, [folder / name for name in FORGOTTEN])
         if what == "move":
@@ -101,7 +123,8 @@ def main(folder, place, what):
             if what == "compact":
                 compact(path)
             else:
-                index(folder, path, Mosaic(2 if what == "rebuild" else 1), rebuild=what == "rebuild")
+                index(folder, path, Mosaic(2 if what == "rebuild" else 1), rebuild=what == "rebuild",
+                      captions=True if what == "captions" else None)
             os._exit(0)
         if os.waitpid(child, 0)[1] == 0:
             return
@@ -223,6 +246,29 @@ def test_a_kill_at_any_instant_of_following_moved_files(folder, tmp_path):
         assert (encoder.encoded, report.moved, report.dropped) == (0, 5 - left[-1], 0)
         assert_holds(path, folder, moved, Mosaic())
     assert list(dict.fromkeys(left)) == [1, 3, 5]
+
+
+def test_a_kill_at_any_instant_of_embedding_captions(folder, tmp_path):
+    """In a collection of schema 2. The images are found throughout, and no text is embedded twice."""
+    texts = ["a", "aa", "aaa", "aaaa"]
+    left = []
+    for path in killed(folder, tmp_path / "runs", "captions"):
+        assert_holds(path, folder, NAMES, Mosaic())
+        with Collection.open(path) as collection:
+            stored, _ = collection.catalog.captions.counts()
+            left.append(len(collection.catalog.captions.live_rows()))
+            assert (stored, collection.catalog.vector_rows) == (5, 5 + left[-1])
+            remembered = collection.manifest.captions is not None
+        assert remembered or not left[-1]
+        encoder = Mosaic()
+        report = index(folder, path, encoder, captions=None if remembered else True)
+        assert (report.images, report.captions, report.texts, encoder.encoded) == (5, 5, 4 - left[-1], 4 - left[-1])
+        assert_holds(path, folder, NAMES, Mosaic())
+        with Collection.open(path, encoder=encoder) as collection:
+            hits = collection.search_vectors(texts, encoder.encode_texts(texts), 2, within="captions")
+        assert [(hit.caption, hit.id) for hit in hits[:2]] == [("a", "a.png"), ("a", "b.png")]
+        assert [(hit.caption, hit.id) for hit in hits[2::2]] == list(zip(texts[1:], NAMES[2:]))
+    assert list(dict.fromkeys(left)) == [0, 2, 4]
 
 
 def test_a_killed_run_with_a_real_encoder(photo_folder, tmp_path, tiny_encoder):

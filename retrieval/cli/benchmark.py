@@ -33,6 +33,7 @@ class _Cutoffs(click.ParamType):
 
 @click.command("benchmark", epilog=options.examples(
     "retrieval benchmark Photos.collection --captions captions.csv",
+    "retrieval benchmark Photos.collection  # with the captions that it keeps of its images",
     "retrieval benchmark ~/Photos --captions captions.csv --model builtin --model ViT-B-32-SigLIP2-256",
     "retrieval benchmark coco --root ~/data/coco --model ViT-B-32/openai --check-published",
     'retrieval benchmark Photos.collection --captions c.csv --index Flat --index "IVF256,SQfp16"',
@@ -84,7 +85,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
             device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
-    TARGET is a collection; a folder or .tar of images, which is embedded with each --model and
+    TARGET is a collection, which may keep captions of its own; a folder or .tar of images, which is embedded with each --model and
     kept in the cache; or, with --root, a data set: flickr8k, flickr30k, coco, coco-val2017,
     xm3600, xtd10, webdataset, csv. All its images compete, captioned or not.
 

@@ -22,13 +22,17 @@ def command(collection, output, layout, as_json) -> None:
 
     FOLDER/img_emb gets float16 vectors in .npy files of up to a million rows, FOLDER/metadata a
     Parquet file for each: row i there is about row i of the vectors. `retrieval import` reads it.
+    FOLDER/text_emb gets the vectors of first captions, if every image has one that is embedded.
     """
     from retrieval.cli import output as out
     from retrieval.exchange.exporting import export_collection
 
     with out.progress_bar("Exporting") as (set_total, advance):
         report = export_collection(collection, output, on_start=set_total, on_batch=advance)
-    click.echo("No text_emb: captions have no vectors of their own in a collection.", err=True)
+    if report.uncaptioned:
+        click.echo(
+            f"No text_emb: {report.uncaptioned} of {report.images} images have no caption with a vector.", err=True,
+        )
     if as_json:
         out.print_json({"folder": str(report.folder), "format": layout, "encoder": report.encoder,
                         "images": report.images, "files": report.files})

@@ -15,6 +15,7 @@ from retrieval.cli import options
     "retrieval index ~/Photos /mnt/scans -o everything.collection",
     "retrieval index ~/Photos --model ViT-B-32-SigLIP2-256",
     "retrieval index ~/Photos                  # again: only what is new or changed",
+    "retrieval index ~/Photos --with-captions  # captions that the source gives can then be found too",
 ))
 @click.argument("folders", nargs=-1, required=True, type=options.PATH, metavar="FOLDER...")
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
@@ -23,13 +24,17 @@ from retrieval.cli import options
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
 @click.option("--retry-failed", is_flag=True,
               help="Try files again that could not be read before, though they did not change.")
+@click.option("--with-captions/--without-captions", "captions", default=None,
+              help="Embed captions too, for `search --in captions`; without: drop their vectors.  "
+              "[default: as the last run]")
 @options.device
 @options.precision
 @options.batch_size
 @options.exact_preprocess
 @options.as_json
 def command(
-    folders, output, model, rebuild, retry_failed, device, precision, batch_size, exact_preprocess, as_json
+    folders, output, model, rebuild, retry_failed, captions, device, precision, batch_size,
+    exact_preprocess, as_json,
 ) -> None:
     """Make FOLDERs of images searchable, or bring a collection up to date.
 
@@ -55,7 +60,7 @@ def command(
         with out.progress_bar("Encoding") as (set_total, advance), interrupts as asked:
             report = index_folders(
                 folders, path,
-                Options(model, device, precision, batch_size, exact_preprocess, retry_failed),
+                Options(model, device, precision, batch_size, exact_preprocess, retry_failed, captions),
                 rebuild=rebuild,
                 watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )
@@ -75,14 +80,16 @@ def command(
             "collection": str(report.collection), "encoder": report.encoder,
             "images": report.images, "encoded": report.encoded, "unchanged": report.unchanged,
             "moved": report.moved, "reused": report.reused, "dropped": report.dropped,
+            "captions": report.captions, "captions_encoded": report.texts,
             "skipped": [{"path": name, "reason": reason} for name, reason in report.skipped],
         })
         return
     out.warn_skipped(report.skipped)
+    captions = {"captions": report.captions, "newly embedded": report.texts}
     out.print_facts({
         "images": report.images, "newly encoded": report.encoded,
         "unchanged": report.unchanged, "moved": report.moved, "reused": report.reused,
-        "dropped": report.dropped,
+        "dropped": report.dropped, **(captions if report.captions or report.texts else {}),
         "unreadable": len(report.skipped), "encoder": report.encoder,
     }, title=str(report.collection))
     click.echo(f'Search it: retrieval search {out.shell_quoted(report.collection)} "what you look for"')

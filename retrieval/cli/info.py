@@ -16,7 +16,7 @@ WORTH_COMPACTING = 0.2  # share of dead rows from which on it is suggested
 @click.argument("collection", type=options.PATH)
 @options.as_json
 def command(collection, as_json) -> None:
-    """Say what COLLECTION holds: images, encoder, index, size on disk, unreadable files."""
+    """Say what COLLECTION holds: images, captions, encoder, index, size on disk, unreadable files."""
     from retrieval.cli import output as out
     from retrieval.collection import Collection
 
@@ -24,15 +24,21 @@ def command(collection, as_json) -> None:
         manifest, catalog = opened.manifest, opened.catalog
         failed = catalog.failed()
         rows = catalog.vector_rows
+        captions, embedded = catalog.captions.counts()
         facts = {
             "images": len(opened),
             "unreadable": len(failed),
-            "dead_rows": rows - len(opened),
+            "captions": captions,
+            "captions_embedded": embedded,
+            "dead_rows": rows - len(opened) - len(catalog.captions.live_rows()),
             "encoder": manifest.encoder.name,
             "dimensions": manifest.encoder.dim,
             "fingerprint": manifest.encoder.fingerprint,
             "index": manifest.index.spec.factory,
-            "index_current": manifest.index.generation == catalog.generation,
+            "index_current": all(
+                record.generation == catalog.generation
+                for record in (manifest.index, manifest.captions) if record
+            ),
             "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
             "created_at": manifest.created_at,
             "software": manifest.software,
@@ -43,9 +49,11 @@ def command(collection, as_json) -> None:
         return
     megabytes = facts.pop("bytes_on_disk") / 1e6
     current = "up to date" if facts.pop("index_current") else "out of date; `retrieval index` renews it"
+    embedded = facts.pop("captions_embedded")
+    facts["captions"] = f"{facts['captions']} ({embedded} embedded)"
     dead = facts.pop("dead_rows")
     if dead:
-        facts["dead rows"] = f"{dead} of {rows} (of images that went or changed)"
+        facts["dead rows"] = f"{dead} of {rows} (of what went or changed)"
     out.print_facts({**facts, "index": f"{facts['index']} ({current})", "on disk": f"{megabytes:.1f} MB"},
                     title=str(collection))
     if dead > WORTH_COMPACTING * rows:

@@ -14,6 +14,7 @@ from retrieval.errors import QueryError
     'retrieval search Photos.collection "a dog on the beach"',
     "retrieval search Photos.collection ./sofa.jpg -k 3",
     'retrieval search Photos.collection "red car" "blue car" --json',
+    "retrieval search Photos.collection ./sofa.jpg --in captions  # what it might be said to show",
     "retrieval search Photos.collection -- -40  # a query that starts with a dash",
     "cat queries.txt | retrieval search Photos.collection -",
 ))
@@ -21,15 +22,20 @@ from retrieval.errors import QueryError
 @click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @click.option("-k", type=click.IntRange(min=1), metavar="N",
               help="Results per query.  [default: 10, or all if there are fewer]")
+@click.option("--in", "within", type=click.Choice(["images", "captions"]), default="images",
+              show_default=True, help="What to find: images, or captions that are embedded.")
 @options.device
 @options.precision
 @options.as_json
-def command(collection, queries, k, device, precision, as_json) -> None:
+def command(collection, queries, k, within, device, precision, as_json) -> None:
     """Find the images of COLLECTION that match each QUERY best.
 
     A QUERY that is an existing image file is searched by that image, everything else by its
     words. Put words in quotes: every argument is a query of its own. - reads queries from
     stdin, one a line. Scores are cosines, at most 1; larger is better.
+
+    With --in captions the results are captions, each with its image: those that the sources gave,
+    if they were embedded by `retrieval index --with-captions`.
     """
     from retrieval.cli.output import print_json, print_rows
     from retrieval.collection import Collection
@@ -41,10 +47,16 @@ def command(collection, queries, k, device, precision, as_json) -> None:
     for query in asked:
         parse(query)  # complain before loading anything
     with Collection.open(collection, device=device, precision=precision) as opened:
-        hits = opened.search(asked, k)
+        hits = opened.search(asked, k, within=within)
     if as_json:
         for hit in hits:
             print_json(hit.as_json())
+        return
+    if within == "captions":
+        print_rows(
+            ("query", "rank", "score", "caption", "id", "path"),
+            [(hit.query, hit.rank, hit.score, hit.caption, hit.id, hit.path) for hit in hits],
+        )
         return
     print_rows(
         ("query", "rank", "score", "path"),

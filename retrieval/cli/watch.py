@@ -37,7 +37,7 @@ def command(folders, output, model, device, precision, batch_size, exact_preproc
     def tell(report) -> None:
         counts = {
             "encoded": report.encoded, "moved": report.moved, "reused": report.reused,
-            "dropped": report.dropped, "unreadable": len(report.skipped),
+            "dropped": report.dropped, "captions embedded": report.texts, "unreadable": len(report.skipped),
         }
         changes = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         click.echo(f"{report.collection}: {report.images} images; {changes or 'no change'}", err=True)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.catalog import Catalog
 from retrieval.corpus.captions import CaptionSet, read_captions
 from retrieval.corpus.datasets import DATASETS, load_dataset
+from retrieval.corpus.layouts import Caption
 from retrieval.corpus.sources import images_in
 from retrieval.corpus.staging import stage
 from retrieval.errors import CaptionsError, CorpusError, DatasetError
@@ -90,21 +92,35 @@ def _of_dataset(name: str, root: Path, captioning: Captioning) -> Subject:
 
 
 def _of_path(path: Path, captioning: Captioning) -> Subject:
-    if captioning.file is None:
+    is_collection = path.is_dir() and (path / MANIFEST).exists()
+    rules = []
+    if captioning.file is not None:
+        captions = read_captions(captioning.file, split=captioning.split, languages=captioning.languages)
+    else:
+        captions = _stored_captions(path, captioning) if is_collection else None
+        rules.append("Captions are those that the collection keeps of its images.")
+    if captions is None:
         raise CaptionsError(
             f"What is right for {path}? Give captions: --captions FILE (a table with columns image and caption, "
             "COCO or Karpathy JSON, JSON lines)."
         )
-    captions = read_captions(captioning.file, split=captioning.split, languages=captioning.languages)
-    rules = []
     if captioning.per_image is not None:
         before = len(captions.captions)
         captions = captions.first_per_image(captioning.per_image)
         rules.append(f"The first {captioning.per_image} captions of an image: {len(captions.captions):,} of {before:,}.")
-    if path.is_dir() and (path / MANIFEST).exists():
+    if is_collection:
         return Subject(path.name, captions, tuple(rules), collection=path)
     folder = path if path.is_dir() else _staged(images_in(path), path.stem, path)
     return Subject(path.name, captions, tuple(rules), folder=folder)
+
+
+def _stored_captions(path: Path, captioning: Captioning) -> CaptionSet | None:
+    """None if it keeps none."""
+    with Catalog.open(path) as catalog:
+        captions = [Caption(id, text) for id, text in catalog.captions.by_id()]
+    if captions and (captioning.split is not None or captioning.languages):
+        raise CaptionsError(f"The captions that {path} keeps have no splits and no languages. Give a file: --captions FILE.")
+    return CaptionSet(captions, "collection", 0, path) if captions else None
 
 
 def _staged(images: Sequence, name: str, source: Path) -> Path:

@@ -22,12 +22,16 @@ PART_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written. files: of vectors, with as many of metadata."""
+    """What was written. files: of vectors, with as many of metadata.
+
+    uncaptioned  images without a first caption that is embedded; if any, no captions' vectors were written
+    """
 
     folder: Path
     encoder: str
     images: int
     files: int
+    uncaptioned: int
 
 
 def export_collection(
@@ -49,26 +53,31 @@ def export_collection(
         if not n:
             raise ExchangeError(f"{path} holds no images yet; there is nothing to export.")
         on_start(n)
-        with whole_folder(folder) as place, _Parts(place, collection.vectors.dim, n, part_rows) as parts:
+        text_rows = collection.catalog.captions.first_rows()
+        kinds = ("img_emb",) if len(text_rows) < n else ("img_emb", "text_emb")
+        with whole_folder(folder) as place, _Parts(place, collection.vectors.dim, n, part_rows, kinds) as parts:
             for start in range(0, collection.vectors.n, BATCH_ROWS):
                 stop = min(start + BATCH_ROWS, collection.vectors.n)
                 found = collection.catalog.described(start, stop)
                 rows = np.array([row for row, _ in found], np.int64) - start
-                parts.write(collection.vectors[start:stop][rows], [document for _, document in found])
+                vectors = [collection.vectors[start:stop][rows]]
+                if "text_emb" in kinds:
+                    vectors.append(collection.vectors.take_halves(np.array([text_rows[row] for row, _ in found], np.int64)))
+                parts.write(vectors, [document for _, document in found])
                 on_batch(len(found))
-        return ExportReport(folder, collection.manifest.encoder.name, parts.written, parts.files)
+        return ExportReport(folder, collection.manifest.encoder.name, parts.written, parts.files, n - len(text_rows))
 
 
 class _Parts:
-    """Pairs of files, one open at a time, begun when the one before is full."""
+    """Files of vectors, one of each kind, and of metadata; begun together when those before are full."""
 
-    def __init__(self, folder: Path, dim: int, n: int, part_rows: int):
-        self._folder, self._dim, self._part_rows = folder, dim, part_rows
+    def __init__(self, folder: Path, dim: int, n: int, part_rows: int, kinds: Sequence[str]):
+        self._folder, self._dim, self._part_rows, self._kinds = folder, dim, part_rows, kinds
         # Readers that sort by name, not by number, must find the same order.
         self._digits = len(str((n - 1) // part_rows))
         self._open: _Part | None = None
         self.files = self.written = 0
-        for name in ("img_emb", "metadata"):
+        for name in (*kinds, "metadata"):
             (folder / name).mkdir()
 
     def __enter__(self) -> _Parts:
@@ -77,19 +86,19 @@ class _Parts:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def write(self, vectors: np.ndarray, documents: Sequence[Document]) -> None:
-        """vectors (b, d) float16"""
+    def write(self, vectors: Sequence[np.ndarray], documents: Sequence[Document]) -> None:
+        """vectors (b, d) float16, of each kind"""
         done = 0
         while done < len(documents):
             if self._open is None:
                 number = str(self.files).zfill(self._digits)
                 self._open = _Part(
-                    self._folder / "img_emb" / f"img_emb_{number}.npy",
+                    [self._folder / kind / f"{kind}_{number}.npy" for kind in self._kinds],
                     self._folder / "metadata" / f"metadata_{number}.parquet", self._dim,
                 )
                 self.files += 1
             stop = min(len(documents), done + self._part_rows - self._open.n)
-            self._open.write(vectors[done:stop], documents[done:stop])
+            self._open.write([one[done:stop] for one in vectors], documents[done:stop])
             self.written += stop - done
             done = stop
             if self._open.n == self._part_rows:
@@ -102,27 +111,30 @@ class _Parts:
 
 
 class _Part:
-    """One file of vectors and one of metadata, growing side by side."""
+    """Files of vectors and one of metadata, growing side by side."""
 
-    def __init__(self, vectors: Path, metadata: Path, dim: int):
+    def __init__(self, vectors: Sequence[Path], metadata: Path, dim: int):
         _, parquet = require_parquet()
         self.n, self._dim = 0, dim
         self._schema = _schema()
-        self._vectors = open(vectors, "wb")
-        _write_header(self._vectors, 0, dim)
+        self._vectors = [open(path, "wb") for path in vectors]
+        for file in self._vectors:
+            _write_header(file, 0, dim)
         self._metadata = parquet.ParquetWriter(metadata, self._schema)
 
-    def write(self, vectors: np.ndarray, documents: Sequence[Document]) -> None:
+    def write(self, vectors: Sequence[np.ndarray], documents: Sequence[Document]) -> None:
         pyarrow, _ = require_parquet()
-        self._vectors.write(np.ascontiguousarray(vectors, np.float16).tobytes())
+        for file, part in zip(self._vectors, vectors):
+            file.write(np.ascontiguousarray(part, np.float16).tobytes())
         rows = [_row(document) for document in documents]
         self._metadata.write_table(pyarrow.Table.from_pylist(rows, schema=self._schema))
         self.n += len(documents)
 
     def close(self) -> None:
-        self._vectors.seek(0)
-        _write_header(self._vectors, self.n, self._dim)  # NumPy leaves room for the first axis to grow
-        self._vectors.close()
+        for file in self._vectors:
+            file.seek(0)
+            _write_header(file, self.n, self._dim)  # NumPy leaves room for the first axis to grow
+            file.close()
         self._metadata.close()
 
 

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,10 +51,10 @@ class TestCommit:
         assert written(
             folder,
             "SELECT id, path, size, mtime_ns, content_hash, width, height, taken_at, camera,"
-            " lat, lon, captions, row, state, error FROM documents",
+            " lat, lon, row, state, error FROM documents",
         ) == [(
             "a.jpg", "/photos/a.jpg", 12, 1_000_000_007, "hash of a.jpg", 640, 480,
-            "2019-07-14T21:05:09", "Canon EOS 5D", 48.8583, -2.2945, None, 0, "indexed", None,
+            "2019-07-14T21:05:09", "Canon EOS 5D", 48.8583, -2.2945, 0, "indexed", None,
         )]
 
     def test_failed_documents_take_no_row(self, catalog):
@@ -98,6 +99,38 @@ class TestCommit:
         catalog.forget(["/photos/a.jpg", "/photos/c.jpg", "/photos/never.jpg"])
         assert catalog.indexed() == [("b.jpg", 1)]
         assert catalog.vector_rows == 3
+
+
+class TestCaptions:
+    def said(self, name, *captions, **more):
+        return replace(document(name, **more), captions=captions)
+
+    def test_go_with_their_document(self, folder, catalog):
+        catalog.commit([self.said("a.jpg", "one", "two"), self.said("b.jpg", "one")], range(2))
+        catalog.commit_texts(["one", "two"], range(2, 4))
+        assert (catalog.vector_rows, catalog.generation, catalog.captions.counts()) == (4, 2, (3, 3))
+        assert catalog.captions.of_rows([2, 3, 9]) == {
+            2: [("a.jpg", "/photos/a.jpg", "one"), ("b.jpg", "/photos/b.jpg", "one")],
+            3: [("a.jpg", "/photos/a.jpg", "two")],
+        }
+        catalog.forget(["/photos/a.jpg"])
+        assert catalog.captions.live_rows().tolist() == [2]
+        assert written(folder, "SELECT text, row FROM texts") == [("one", 2)]
+        assert catalog.captions.by_path() == {"/photos/b.jpg": ("one",)}
+
+    def test_new_content_brings_its_own(self, catalog):
+        catalog.commit([self.said("a.jpg", "one", "two")], range(1))
+        catalog.commit([self.said("a.jpg", "three", size=9)], range(1, 2))
+        assert catalog.captions.by_path() == {"/photos/a.jpg": ("three",)}
+        assert catalog.captions.without_vectors() == ["three"]
+
+    def test_renumbering(self, catalog):
+        catalog.commit([self.said("a.jpg", "one"), self.said("b.jpg", "two", "three")], range(2))
+        catalog.commit_texts(["one", "two", "three"], range(2, 5))
+        catalog.forget(["/photos/a.jpg"])
+        catalog.renumber([1, 3, 4])
+        assert (catalog.indexed(), catalog.vector_rows) == ([("b.jpg", 0)], 3)
+        assert {row: one[0][2] for row, one in catalog.captions.of_rows(range(9)).items()} == {1: "two", 2: "three"}
 
 
 class TestRows:

@@ -243,6 +243,10 @@ class TestBreakingOff:
         assert encoder.prepared <= 1 + 2 * 1  # the batch, and two batches ahead
 
 
+def captions_by_path(catalog):
+    return catalog.captions.by_path()
+
+
 class TestCaptions:
     """What a source says of its images is kept; a source that says nothing takes nothing away."""
 
@@ -252,21 +256,21 @@ class TestCaptions:
     def test_are_committed_with_their_image(self, shelf, photo_folder, tiny_encoder):
         image = scan([photo_folder]).images[0]
         shelf.encode([self._with(image, "two dogs", "a ball")], tiny_encoder)
-        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("two dogs", "a ball")}
+        assert shelf.read(captions_by_path) == {image.state.path: ("two dogs", "a ball")}
 
     def test_new_ones_of_a_known_image_are_read_but_not_encoded(self, shelf, photo_folder, tiny_encoder):
         image = scan([photo_folder]).images[0]
         shelf.encode([self._with(image, "two dogs")], tiny_encoder)
-        known = shelf.read(Catalog.known_files), shelf.read(Catalog.captions_by_path)
+        known = shelf.read(Catalog.known_files), shelf.read(captions_by_path)
         changed = self._with(image, "three dogs")
         assert plan(Scan([changed], [], []), known[0], captions=known[1]).to_read == [changed]
         assert plan(Scan([self._with(image, "two dogs"), image], [], []), known[0], captions=known[1]).to_read == []
         outcome = shelf.encode([changed], tiny_encoder)
         assert (outcome.encoded, outcome.same) == (0, 1)
-        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("three dogs",)}
+        assert shelf.read(captions_by_path) == {image.state.path: ("three dogs",)}
 
     def test_stay_when_the_source_says_nothing(self, shelf, photo_folder, tiny_encoder):
         image = scan([photo_folder]).images[0]
         shelf.encode([self._with(image, "two dogs")], tiny_encoder)
         shelf.encode([image], tiny_encoder)
-        assert shelf.read(Catalog.captions_by_path) == {image.state.path: ("two dogs",)}
+        assert shelf.read(captions_by_path) == {image.state.path: ("two dogs",)}

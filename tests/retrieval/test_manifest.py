@@ -24,6 +24,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     manifest = Manifest(
         ENCODER,
         IndexRecord(IndexSpec("IVF256,Flat", nprobe=16, seed=3), generation=7, rows=41),
+        IndexRecord(IndexSpec("HNSW32"), generation=7, rows=205),
         {"images": 41, "failed": 2},
     )
     manifest.save(tmp_path)
@@ -50,6 +51,7 @@ def test_a_person_can_read_the_file(tmp_path):
             "generation": 0,
             "rows": 0,
         },
+        "captions": None,
         "counts": {},
         "created_at": "now",
         "software": "s",
@@ -81,7 +83,7 @@ class TestRefusals:
     def test_a_newer_schema(self, tmp_path):
         change(tmp_path, schema_version=SCHEMA_VERSION + 1, software="crossmodal-retrieval 9.1", novelty=[1])
         message = self.refused(SchemaError, tmp_path)
-        assert "written by a newer version (crossmodal-retrieval 9.1, schema 3; this one reads up to 2)" in message
+        assert "written by a newer version (crossmodal-retrieval 9.1, schema 4; this one reads up to 3)" in message
         assert "Please upgrade: pip install --upgrade crossmodal-retrieval" in message
 
     @pytest.mark.parametrize(

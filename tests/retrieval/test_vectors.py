@@ -181,3 +181,13 @@ class TestDamage:
         with pytest.raises(CollectionError, match=f"but has {kept} bytes"):
             VectorStore(folder, DIM, 3, shard_rows=4).append(unit(1, seed=1))
         assert shard.stat().st_size == kept
+
+
+def test_chosen_rows_are_read_as_they_are_sliced(store):
+    vectors = unit(11)
+    commit(store, vectors)
+    rows = np.array([0, 3, 4, 9])
+    chosen = store.chosen(rows)
+    assert (chosen.shape, len(chosen), chosen.dtype) == ((4, DIM), 4, np.float16)
+    np.testing.assert_array_equal(chosen[1:3], vectors[[3, 4]].astype(np.float16))
+    np.testing.assert_array_equal(chosen[:], vectors[rows].astype(np.float16))

@@ -26,7 +26,7 @@ def test_export_reports(run, collection, tmp_path, tiny_model):
     done = run("export", collection, "-o", tmp_path / "a")
     assert done.out.splitlines()[0] == str(tmp_path / "a")
     assert [line.split()[1] for line in done.out.splitlines()[1:]] == ["6", "1", f"local-dir:{tiny_model}"]
-    assert done.err == "No text_emb: captions have no vectors of their own in a collection.\n"
+    assert done.err == "No text_emb: 6 of 6 images have no caption with a vector.\n"
     assert run("export", collection, "-o", tmp_path / "b", "--json").objects == [{
         "folder": str(tmp_path / "b"), "format": "clip-retrieval", "encoder": f"local-dir:{tiny_model}",
         "images": 6, "files": 1,

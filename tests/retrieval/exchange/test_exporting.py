@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from retrieval.catalog import Catalog
+from retrieval.catalog import Catalog, Takeover
 from retrieval.collection import Collection
 from retrieval.errors import CollectionError, CollectionNotFoundError, ExchangeError
 from retrieval.exchange import exporting
@@ -77,6 +77,25 @@ def test_captions_go_out_and_in(tmp_path, write_part, random_vectors, bring_in, 
     import_embeddings(folder, again, tiny_encoder.name, device="cpu")
     assert [captions for *_, captions in documents(again)[0]] == [("one", "zwei"), ("drei",), ()]
     assert documents(again)[0] == documents(path)[0]
+
+
+@pytest.mark.parametrize("part_rows", [2, 100])
+def test_text_vectors_go_out_if_every_image_has_one(indexed, photo_folder, folder, tmp_path, tiny_encoder, part_rows):
+    with Catalog.open(indexed, writable=True) as catalog:
+        files, ids = catalog.known_files(), catalog.ids_by_path()
+        said = {id: (f"this is {id}", "a photo") for id in ids.values()}
+        catalog.commit((), (), [Takeover(file, files[file], id, said[id]) for file, id in ids.items()])
+    assert export_collection(indexed, tmp_path / "not embedded").uncaptioned == 5
+    assert not (tmp_path / "not embedded" / "text_emb").exists()
+    index_folders([photo_folder], indexed, Options(captions=True, device="cpu", precision="float32"))
+    assert export_collection(indexed, folder, part_rows=part_rows).uncaptioned == 0
+    parts = sorted((folder / "text_emb").iterdir())
+    assert [part.name for part in parts] == [f"text_emb_{number}.npy" for number in range(-(-5 // part_rows))]
+    texts = [f"this is {id}" for id, *_ in documents(indexed)[0]]
+    np.testing.assert_allclose(np.concatenate([np.load(part) for part in parts]), tiny_encoder.encode_texts(texts), atol=2**-11)
+    again = tmp_path / "again.collection"
+    import_embeddings(folder, again, tiny_encoder.name, device="cpu", precision="float32")
+    assert documents(again)[0] == documents(indexed)[0]
 
 
 def test_many_parts_sort_by_name_as_by_number(tmp_path, write_part, random_vectors, bring_in, path, folder):
