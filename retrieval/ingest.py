@@ -49,7 +49,7 @@ def plan(
     again  paths to read though unchanged
 
     Only what lies below the roots can be gone, and not what lies below a folder that could not
-    be listed.
+    be listed, or within a video that was not looked into.
     """
     again = set(again)
     paths = {file.state.path for file in found.images}
@@ -60,7 +60,9 @@ def plan(
     ]
     roots = {str(root) for root in found.roots}
     below = _starts_within(roots)
-    unseen = _starts_within(place for place, _ in found.unreadable)
+    unseen = _starts_within(
+        [place for place, _ in found.unreadable] + [video.state.path for video in found.videos]
+    )
     gone = [
         path for path in known
         if path not in paths

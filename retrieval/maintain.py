@@ -12,6 +12,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import Scan
+from retrieval.corpus.moving import passed_over, sample
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
 from retrieval.manifest import Manifest
@@ -28,6 +29,8 @@ class Options:
 
     batch_size    images encoded and committed at once, at most
     retry_failed  read files again that could not be read before, though they did not change
+    frames        of each animation, at most
+    video_every   seconds between the frames of a video; None passes over videos in folders
     """
 
     model: str | None = None
@@ -36,6 +39,8 @@ class Options:
     batch_size: int = ingest.BATCH_SIZE
     exact_preprocess: bool = False
     retry_failed: bool = False
+    frames: int = 1
+    video_every: float | None = None
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -68,6 +73,7 @@ class IndexReport:
     moved        images found under another path: they kept their vectors
     reused       images with the content of others: they got copies of their vectors
     interrupted  the run was stopped; what it committed is kept
+    passed_over  videos that were not looked into
     """
 
     collection: Path
@@ -80,6 +86,7 @@ class IndexReport:
     moved: int = 0
     reused: int = 0
     interrupted: bool = False
+    passed_over: int = 0
 
 
 def index_folders(
@@ -106,7 +113,7 @@ def index_folders(
     new = is_vacant(path)
     if not new:
         require_collection(path, rebuild)
-    found = scan(folders)
+    found = sample(scan(folders), options.frames, options.video_every)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
         raise CorpusError(_nothing_found(folders, found) + unchanged)
@@ -193,6 +200,7 @@ def _update(
                 moved=outcome.moved,
                 reused=outcome.reused,
                 interrupted=outcome.stopped,
+                passed_over=len(found.videos),
             )
 
 
@@ -210,7 +218,9 @@ def _choose_encoder(
 
 def _nothing_found(folders: Sequence[Path], found: Scan) -> str:
     names = ", ".join(map(str, folders))
-    more = f" {found.unreadable[0][0]} {found.unreadable[0][1]}." if found.unreadable else ""
+    more = f" {found.unreadable[0][0]}: {found.unreadable[0][1]}." if found.unreadable else ""
+    if found.videos:
+        more += f" {passed_over(len(found.videos))}"
     return f"No images in {names} (looked for files named .jpg, .png, .webp and the like).{more}"
 
 

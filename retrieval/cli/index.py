@@ -14,6 +14,7 @@ from retrieval.cli import options
     "retrieval index ~/Photos",
     "retrieval index ~/Photos /mnt/scans -o everything.collection",
     "retrieval index ~/Photos --model ViT-B-32-SigLIP2-256",
+    "retrieval index ~/Clips --video-every 10 --frames 3",
     "retrieval index ~/Photos                  # again: only what is new or changed",
 ))
 @click.argument("folders", nargs=-1, required=True, type=options.PATH, metavar="FOLDER...")
@@ -23,13 +24,16 @@ from retrieval.cli import options
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
 @click.option("--retry-failed", is_flag=True,
               help="Try files again that could not be read before, though they did not change.")
+@options.frames
+@options.video_every
 @options.device
 @options.precision
 @options.batch_size
 @options.exact_preprocess
 @options.as_json
 def command(
-    folders, output, model, rebuild, retry_failed, device, precision, batch_size, exact_preprocess, as_json
+    folders, output, model, rebuild, retry_failed, frames, video_every, device, precision, batch_size,
+    exact_preprocess, as_json,
 ) -> None:
     """Make FOLDERs of images searchable, or bring a collection up to date.
 
@@ -44,6 +48,7 @@ def command(
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
+    from retrieval.corpus.moving import passed_over
     from retrieval.maintain import Options, Watcher, index_folders
 
     path = output or default_collection(folders[0])
@@ -55,7 +60,9 @@ def command(
         with out.progress_bar("Encoding") as (set_total, advance), interrupts as asked:
             report = index_folders(
                 folders, path,
-                Options(model, device, precision, batch_size, exact_preprocess, retry_failed),
+                Options(
+                    model, device, precision, batch_size, exact_preprocess, retry_failed, frames, video_every
+                ),
                 rebuild=rebuild,
                 watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )
@@ -70,6 +77,8 @@ def command(
             err=True,
         )
         sys.exit(130)
+    if report.passed_over:
+        click.echo(passed_over(report.passed_over), err=True)
     if as_json:
         out.print_json({
             "collection": str(report.collection), "encoder": report.encoder,

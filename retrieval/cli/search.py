@@ -33,6 +33,7 @@ def command(collection, queries, k, device, precision, as_json) -> None:
     """
     from retrieval.cli.output import print_json, print_rows
     from retrieval.collection import Collection
+    from retrieval.corpus import addresses
     from retrieval.query import parse
 
     asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
@@ -45,11 +46,11 @@ def command(collection, queries, k, device, precision, as_json) -> None:
     if as_json:
         for hit in hits:
             print_json({"query": hit.query, "rank": hit.rank, "score": round(hit.score, 6),
-                        "id": hit.id, "path": hit.path})
+                        "id": hit.id, "path": hit.path, **addresses.position(hit.path)})
         return
     print_rows(
         ("query", "rank", "score", "path"),
-        [(hit.query, hit.rank, hit.score, hit.path) for hit in hits],
+        [(hit.query, hit.rank, hit.score, addresses.in_words(hit.path)) for hit in hits],
     )
 
 
