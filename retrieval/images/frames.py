@@ -57,7 +57,7 @@ def as_file(image: Image.Image, exif: Image.Exif) -> bytes:
     """
     buffer = io.BytesIO()
     image.info.clear()  # its colours are sRGB by now, whatever profile it came with
-    image.save(buffer, "TIFF", exif=exif)
+    image.save(buffer, "TIFF", exif=exif.tobytes())  # Pillow keeps the inner parts of bytes alone
     return buffer.getvalue()
 
 

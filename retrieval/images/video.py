@@ -18,8 +18,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 _BT709, _UNSPECIFIED = 1, 2  # FFmpeg's numbers of colour matrices
 _HD_LINES = 720  # from here on, a video that does not name its colours means BT.709
-# A seek may land behind its aim where a container has no index; then from further ahead.
-_SECONDS_AHEAD = (0, 20)
+# A seek may land behind its aim where a container has no index; then it begins so much earlier.
+_SECONDS_AHEAD = 20.0
 
 
 def duration(path: Path) -> float:
@@ -36,11 +36,20 @@ def video_frame(path: Path, seconds: float) -> bytes:
 
     Decodes from the nearest keyframe before. Safe to call from threads. Raises ImageError.
     """
-    with _opened(path) as (container, stream):
-        frame = _shown_at(container, stream, seconds)
-        if frame is None:
-            raise ImageError(f"no picture can be decoded at {seconds:g} seconds; it may be truncated")
-        return as_file(_upright(frame, stream), _dated(container, seconds))
+    for begin in (seconds, seconds - _SECONDS_AHEAD, 0.0):
+        with _opened(path) as (container, stream):
+            tick = stream.time_base
+            start = stream.start_time or 0
+            # To the millisecond, as addresses are, and to the tick.
+            aim = start + Fraction(seconds) / tick + max(Fraction(1, 2), Fraction(1, 2000) / tick)
+            if begin > 0:
+                container.seek(start + int(begin / tick), stream=stream)
+            frame = _last_before(container.decode(stream), aim)
+            if frame is not None and (begin <= 0 or frame.pts is not None and frame.pts <= aim):
+                return as_file(_upright(frame, stream), _dated(container, seconds))
+        if begin <= 0:
+            break
+    raise ImageError(f"no picture can be decoded at {seconds:g} seconds; it may be truncated")
 
 
 @contextmanager
@@ -87,39 +96,17 @@ def _counted_duration(container: Any, stream: Any) -> float:
     return float((max(ends, default=start) - start) * stream.time_base)
 
 
-def _shown_at(container: Any, stream: Any, seconds: float) -> Any:
-    """The last frame that begins at `seconds` or before, else the first one there is."""
-    start = stream.start_time or 0
-    # Half a tick more: times are written in decimals, and most of a clock's ticks are not.
-    aim = start + Fraction(seconds) / stream.time_base + Fraction(1, 2)
-    # A millisecond is as fine as addresses are.
-    aim += Fraction(1, 2000) / stream.time_base
-    found = None
-    for ahead in _SECONDS_AHEAD:
-        back = int(aim - ahead / stream.time_base)
-        if back <= start:
-            break
-        container.seek(back, stream=stream)
-        found = _last_before(container, stream, aim)
-        if found is not None and found.pts is not None and found.pts <= aim:
-            return found
-    container.seek(start, stream=stream)
-    return _last_before(container, stream, aim) or found
-
-
-def _last_before(container: Any, stream: Any, aim: Fraction) -> Any:
-    """Of the frames from here on; the first one if all are later."""
-    import av
-
+def _last_before(frames: Iterator[Any], aim: Fraction) -> Any:
+    """The last one that begins at `aim` or before, else the first; None if there is none."""
     last = None
     try:
-        for frame in container.decode(stream):
-            if last is not None and frame.pts is not None and frame.pts > aim:
+        for frame in frames:
+            late = frame.pts is not None and frame.pts > aim
+            if last is None or not late:
+                last = frame
+            if late:
                 break
-            last = frame
-            if frame.pts is not None and frame.pts > aim:
-                break
-    except av.FFmpegError:
+    except Exception:  # what comes behind is damaged
         if last is None:
             raise
     return last
