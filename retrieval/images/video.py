@@ -66,7 +66,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             cover = av.stream.Disposition.attached_pic
             streams = [one for one in container.streams.video if not one.disposition & cover]
             if not streams:
-                raise ImageError("there are no pictures in it")
+                raise ImageError("no pictures can be found in it; it may be sound alone, or truncated")
             # The frames of a video are read side by side; threads within each would be too many.
             streams[0].codec_context.thread_count = 1
             yield container, streams[0]
@@ -84,7 +84,8 @@ def _told_duration(container: Any, stream: Any) -> float | None:
         return float(stream.duration * stream.time_base)
     try:  # Matroska: of this stream; the sound may be longer
         hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        end = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        return end - float((stream.start_time or 0) * stream.time_base)
     except ValueError:
         return container.duration / 1e6 if container.duration else None
 
