@@ -60,14 +60,14 @@ def plan(
     ]
     roots = {str(root) for root in found.roots}
     below = _starts_within(roots)
-    unseen = _starts_within(
-        [place for place, _ in found.unreadable] + [video.state.path for video in found.videos]
-    )
+    unseen = _starts_within(place for place, _ in found.unreadable)
+    passed_over = {video.state.path for video in found.videos}
     gone = [
         path for path in known
         if path not in paths
         and (path in roots or path.startswith(below))
         and not path.startswith(unseen)
+        and path.rpartition(INSIDE)[0] not in passed_over
     ]
     return Plan(to_read, len(found.images) - len(to_read), gone)
 

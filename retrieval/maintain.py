@@ -12,7 +12,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import Scan
-from retrieval.corpus.moving import passed_over, sample
+from retrieval.corpus.moving import sample, told_passed_over
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
 from retrieval.manifest import Manifest
@@ -220,7 +220,7 @@ def _nothing_found(folders: Sequence[Path], found: Scan) -> str:
     names = ", ".join(map(str, folders))
     more = f" {found.unreadable[0][0]}: {found.unreadable[0][1]}." if found.unreadable else ""
     if found.videos:
-        more += f" {passed_over(len(found.videos))}"
+        more += f" {told_passed_over(len(found.videos))}"
     return f"No images in {names} (looked for files named .jpg, .png, .webp and the like).{more}"
 
 

@@ -39,7 +39,8 @@ def command(
 
     Images in all subfolders are found by their file names; hidden files and folders are passed
     over. Only content that is new is encoded: moved, renamed, touched and copied files are
-    recognised. Unreadable files are named, skipped, and tried again when they change.
+    recognised. Unreadable files are named, skipped, and tried again when they change. Frames of
+    videos and animations are images of their own with --video-every and --frames.
 
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
@@ -48,7 +49,7 @@ def command(
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
-    from retrieval.corpus.moving import passed_over
+    from retrieval.corpus.moving import told_passed_over
     from retrieval.maintain import Options, Watcher, index_folders
 
     path = output or default_collection(folders[0])
@@ -78,7 +79,7 @@ def command(
         )
         sys.exit(130)
     if report.passed_over:
-        click.echo(passed_over(report.passed_over), err=True)
+        click.echo(told_passed_over(report.passed_over), err=True)
     if as_json:
         out.print_json({
             "collection": str(report.collection), "encoder": report.encoder,

@@ -47,7 +47,8 @@ def command(folders, output, model, frames, video_every, device, precision, batc
         with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
             watch(
                 folders, output or default_collection(folders[0]),
-                Options(model, device, precision, batch_size, frames=frames, video_every=video_every), stop=asked, on_update=tell,
+                Options(model, device, precision, batch_size, frames=frames, video_every=video_every),
+                stop=asked, on_update=tell,
                 on_error=lambda reason: click.echo(f"Not updated: {reason}", err=True),
             )
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 from retrieval.corpus.addresses import at_time, of_frame
 from retrieval.corpus.found import FoundImage, Scan
@@ -31,23 +31,28 @@ def sample(found: Scan, frames: int = 1, video_every: float | None = None) -> Sc
         images = found.images
         if frames > 1:
             images = [one for some in pool.map(lambda image: _spread(image, frames), images) for one in some]
-        wanted = [
-            video for video in found.videos
-            if video_every is not None or Path(video.state.path) in found.roots
-        ]
+        wanted, passed_over = _parted(found, video_every is not None)
         sampled = list(pool.map(lambda video: _every(video, video_every or SECONDS_BETWEEN), wanted))
     unreadable = [
         (video.state.path, some) for video, some in zip(wanted, sampled) if isinstance(some, str)
     ]
     images = images + [one for some in sampled if not isinstance(some, str) for one in some]
-    passed_over = [video for video in found.videos if video not in wanted]
     return replace(found, images=images, unreadable=found.unreadable + unreadable, videos=passed_over)
 
 
-def passed_over(videos: int) -> str:
+def told_passed_over(videos: int) -> str:
     """The sentence that tells of them."""
     counted = "1 video was" if videos == 1 else f"{videos} videos were"
     return f"{counted} passed over; --video-every 10 samples a frame each 10 seconds."
+
+
+def _parted(found: Scan, all_of_them: bool) -> tuple[list[FoundImage], list[FoundImage]]:
+    """Videos to sample, those given by name at least, and the others."""
+    given = {str(root) for root in found.roots}
+    wanted, others = [], []
+    for video in found.videos:
+        (wanted if all_of_them or video.state.path in given else others).append(video)
+    return wanted, others
 
 
 def _spread(image: FoundImage, most: int) -> list[FoundImage]:
@@ -79,7 +84,7 @@ def _times(end: float, step: float) -> Iterator[float]:
         index += 1
 
 
-def _within(whole: FoundImage, addressed) -> FoundImage:
+def _within(whole: FoundImage, addressed: Callable[[str], str]) -> FoundImage:
     """A frame of the file: found where the file is, and changed when the file is."""
     state = replace(whole.state, path=addressed(whole.state.path))
     return replace(whole, state=state, relative=addressed(whole.relative))

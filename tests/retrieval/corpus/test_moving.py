@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from retrieval.corpus.folder import scan
-from retrieval.corpus.moving import passed_over, sample
+from retrieval.corpus.moving import sample, told_passed_over
 
 
 @pytest.fixture
@@ -57,5 +57,5 @@ def test_a_video_that_cannot_be_opened_is_named(folder):
 
 
 def test_the_sentence_on_videos_passed_over():
-    assert passed_over(12) == "12 videos were passed over; --video-every 10 samples a frame each 10 seconds."
-    assert passed_over(1).startswith("1 video was passed over;")
+    assert told_passed_over(12) == "12 videos were passed over; --video-every 10 samples a frame each 10 seconds."
+    assert told_passed_over(1).startswith("1 video was passed over;")

@@ -39,9 +39,7 @@ def test_a_gif_frame_lies_over_what_the_one_before_leaves(disposal, left):
         frame.putpalette([1, 2, 3, 250, 0, 0, 0, 0, 250])
         ImageDraw.Draw(frame).rectangle(box, fill=colour)
         frames.append(frame)
-    frames[0] = frames[0].point([clear, red, red] + [0] * 253)
     buffer = io.BytesIO()
-    frames[0].putpalette([1, 2, 3, 250, 0, 0, 250, 0, 0])
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=100, transparency=0,
                    disposal=disposal, optimize=False)
     first, second = (shown(buffer.getvalue(), number) for number in (0, 1))
