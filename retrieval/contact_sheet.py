@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from retrieval.corpus import addresses
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
@@ -48,12 +49,13 @@ def _section(query: str, hits: Sequence[Hit]) -> str:
 
 
 def _figure(hit: Hit) -> str:
+    name = escape(addresses.in_words(hit.id))
     try:
-        picture = base64.b64encode(thumbnail(Path(hit.path), THUMBNAIL_PIXELS)).decode()
-        image = f'<img src="data:image/jpeg;base64,{picture}" alt="{escape(hit.id)}">'
+        picture = base64.b64encode(thumbnail(addresses.read(hit.path), THUMBNAIL_PIXELS)).decode()
+        image = f'<img src="data:image/jpeg;base64,{picture}" alt="{name}">'
     except ImageError as error:
         image = f'<div class="missing">{escape(str(error))}</div>'
     return (
-        f"<figure>{image}<figcaption><b>{hit.score:.3f}</b> {hit.rank}. {escape(hit.id)}"
+        f"<figure>{image}<figcaption><b>{hit.score:.3f}</b> {hit.rank}. {name}"
         "</figcaption></figure>"
     )

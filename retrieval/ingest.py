@@ -48,7 +48,7 @@ def plan(
     again  paths to read though unchanged
 
     Only what lies below the roots can be gone, and not what lies below a folder that could not
-    be listed.
+    be listed, or within a video that was not looked into.
     """
     again = set(again)
     paths = {file.state.path for file in found.images}
@@ -60,11 +60,13 @@ def plan(
     roots = {str(root) for root in found.roots}
     below = _starts_within(roots)
     unseen = _starts_within(place for place, _ in found.unreadable)
+    passed_over = {video.state.path for video in found.videos}
     gone = [
         path for path in known
         if path not in paths
         and (path in roots or path.startswith(below))
         and not path.startswith(unseen)
+        and path.rpartition(INSIDE)[0] not in passed_over
     ]
     return Plan(to_read, len(found.images) - len(to_read), gone)
 

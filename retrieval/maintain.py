@@ -12,6 +12,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import Scan
+from retrieval.corpus.moving import sample, told_passed_over
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
 from retrieval.manifest import IndexRecord, Manifest
@@ -29,6 +30,8 @@ class Options:
     batch_size    images committed at once, at most; None: 64, on CUDA 512
     retry_failed  read files again that could not be read before, though they did not change
     captions      embed captions too, or drop their vectors; None goes on as the collection does
+    frames        of each animation, at most
+    video_every   seconds between the frames of a video; None passes over videos in folders
     """
 
     model: str | None = None
@@ -38,6 +41,8 @@ class Options:
     exact_preprocess: bool = False
     retry_failed: bool = False
     captions: bool | None = None
+    frames: int = 1
+    video_every: float | None = None
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -72,6 +77,7 @@ class IndexReport:
     reused       images with the content of others: they got copies of their vectors
     texts        new texts of captions that were embedded
     interrupted  the run was stopped; what it committed is kept
+    passed_over  videos that were not looked into
     """
 
     collection: Path
@@ -86,6 +92,7 @@ class IndexReport:
     captions: int = 0
     texts: int = 0
     interrupted: bool = False
+    passed_over: int = 0
 
 
 def index_folders(
@@ -114,7 +121,7 @@ def index_folders(
         old = require_collection(path, rebuild)
         if rebuild and old and options.captions is None:
             options = replace(options, captions=old.captions is not None)
-    found = scan(folders)
+    found = sample(scan(folders), options.frames, options.video_every)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
         raise CorpusError(_nothing_found(folders, found) + unchanged)
@@ -209,6 +216,7 @@ def _update(
             captions=catalog.captions.counts()[1],
             texts=encoded_texts,
             interrupted=stopped,
+            passed_over=len(found.videos),
         )
 
 
@@ -237,7 +245,9 @@ def _choose_encoder(
 
 def _nothing_found(folders: Sequence[Path], found: Scan) -> str:
     names = ", ".join(map(str, folders))
-    more = f" {found.unreadable[0][0]} {found.unreadable[0][1]}." if found.unreadable else ""
+    more = f" {found.unreadable[0][0]}: {found.unreadable[0][1]}." if found.unreadable else ""
+    if found.videos:
+        more += f" {told_passed_over(len(found.videos))}"
     return f"No images in {names} (looked for files named .jpg, .png, .webp and the like).{more}"
 
 

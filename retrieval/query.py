@@ -9,7 +9,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from retrieval.errors import ImageError, QueryError
-from retrieval.images import SUFFIXES, open_image
+from retrieval.images import SUFFIXES, VIDEO_SUFFIXES, open_image
 from retrieval.types import Encoder
 
 
@@ -49,6 +49,8 @@ def parse(text: str) -> Query:
         is_file = path.is_file()
     except (OSError, ValueError, RuntimeError):  # a text too long, or too odd, to be a path
         is_file = False
+    if is_file and path.suffix.lower() in VIDEO_SUFFIXES:
+        raise QueryError(f"{stripped} is a video. Search by a picture, such as one frame of it saved as a file.")
     if is_file:
         try:
             with path.open("rb"):

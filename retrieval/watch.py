@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any, Callable, Iterator, Sequence
 
 from retrieval.errors import CollectionError, EncoderError, RetrievalError
-from retrieval.images import SUFFIXES
+from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 from retrieval.maintain import IndexReport, Options, Watcher, index_folders
 from retrieval.reading import EncoderOnDemand
 
@@ -99,7 +99,7 @@ def _matters(collection: Path) -> Callable[[Any, str], bool]:
         path = Path(changed)
         if path.name.startswith("."):
             return False
-        return path.suffix.lower() in SUFFIXES or not path.is_file()  # a folder, or gone
+        return path.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES or not path.is_file()  # a folder, or gone
 
     return matters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,35 @@ def photos() -> Path:
     if not folder.is_dir():
         pytest.skip("the original photos are not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_video():
+    """write_video(path, greys, times): a video whose picture at times[i] (ms) is of grey greys[i]."""
+    av = pytest.importorskip("av")
+    import numpy as np
+
+    def write(path, greys, times=None, *, codec="mpeg4", size=(64, 48), keyframes=12, rotation=0,
+              shape=None, metadata=None, left=None):
+        times = times or [100 * index for index in range(len(greys))]
+        with av.open(str(path), "w") as container:
+            container.metadata.update(metadata or {})
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+            stream.codec_context.gop_size = keyframes
+            if rotation:
+                stream.set_display_rotation(rotation)
+            if shape:
+                stream.codec_context.sample_aspect_ratio = shape
+            for grey, time in zip(greys, times):
+                pixels = np.full((size[1], size[0], 3), grey, np.uint8)
+                if left is not None:
+                    pixels[:, : size[0] // 2] = left
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path
+
+    return write

@@ -14,6 +14,7 @@ from retrieval.cli import options
     "retrieval index ~/Photos",
     "retrieval index ~/Photos /mnt/scans -o everything.collection",
     "retrieval index ~/Photos --model ViT-B-32-SigLIP2-256",
+    "retrieval index ~/Clips --video-every 10 --frames 3",
     "retrieval index ~/Photos                  # again: only what is new or changed",
     "retrieval index ~/Photos --with-captions  # captions that the source gives can then be found too",
 ))
@@ -27,20 +28,23 @@ from retrieval.cli import options
 @click.option("--with-captions/--without-captions", "captions", default=None,
               help="Embed captions too, for `search --in captions`; without: drop their vectors.  "
               "[default: as the last run]")
+@options.frames
+@options.video_every
 @options.device
 @options.precision
 @options.batch_size
 @options.exact_preprocess
 @options.as_json
 def command(
-    folders, output, model, rebuild, retry_failed, captions, device, precision, batch_size,
+    folders, output, model, rebuild, retry_failed, captions, frames, video_every, device, precision, batch_size,
     exact_preprocess, as_json,
 ) -> None:
     """Make FOLDERs of images searchable, or bring a collection up to date.
 
     Images in all subfolders are found by their file names; hidden files and folders are passed
     over. Only content that is new is encoded: moved, renamed, touched and copied files are
-    recognised. Unreadable files are named, skipped, and tried again when they change.
+    recognised. Unreadable files are named, skipped, and tried again when they change. Frames of
+    videos and animations are images of their own with --video-every and --frames.
 
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
@@ -49,6 +53,7 @@ def command(
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
+    from retrieval.corpus.moving import told_passed_over
     from retrieval.maintain import Options, Watcher, index_folders
 
     path = output or default_collection(folders[0])
@@ -60,7 +65,10 @@ def command(
         with out.progress_bar("Encoding") as (set_total, advance), interrupts as asked:
             report = index_folders(
                 folders, path,
-                Options(model, device, precision, batch_size, exact_preprocess, retry_failed, captions),
+                Options(
+                    model, device, precision, batch_size, exact_preprocess, retry_failed,
+                    captions, frames, video_every,
+                ),
                 rebuild=rebuild,
                 watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )
@@ -75,6 +83,8 @@ def command(
             err=True,
         )
         sys.exit(130)
+    if report.passed_over:
+        click.echo(told_passed_over(report.passed_over), err=True)
     if as_json:
         out.print_json({
             "collection": str(report.collection), "encoder": report.encoder,

@@ -53,6 +53,15 @@ exact_preprocess = click.option(
     "--exact-preprocess", is_flag=True,
     help="Decode and resize every image in full; slower, and vectors agree to a cosine of 0.999.",
 )
+frames = click.option(
+    "--frames", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+    help="Frames of each animation, or pages of a TIFF, spread evenly over it; each is found by itself.",
+)
+video_every = click.option(
+    "--video-every", type=click.FloatRange(min=0.1), metavar="SECONDS",
+    help="Sample a frame of each video every so many seconds. Without it, videos in folders are passed "
+    "over, and a video given by name is sampled every 10 seconds. Needs the extra [video].",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON; JSON lines."
 captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)

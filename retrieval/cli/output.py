@@ -92,9 +92,11 @@ def warn_skipped(skipped: Sequence[tuple[str, str]], *, most: int = 20) -> None:
     """Name files that were passed over, on stderr."""
     if not skipped:
         return
+    from retrieval.corpus.addresses import in_words
+
     click.echo(f"Skipped {len(skipped)} unreadable:", err=True)
     for path, reason in skipped[:most]:
-        click.echo(f"  {path}: {reason}", err=True)
+        click.echo(f"  {in_words(path)}: {reason}", err=True)
     if len(skipped) > most:
         click.echo(f"  ... and {len(skipped) - most} more; --json lists all.", err=True)
 

@@ -39,6 +39,7 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
     """
     from retrieval.cli.output import print_json, print_rows
     from retrieval.collection import Collection
+    from retrieval.corpus import addresses
     from retrieval.query import parse
 
     asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
@@ -50,17 +51,17 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
         hits = opened.search(asked, k, within=within)
     if as_json:
         for hit in hits:
-            print_json(hit.as_json())
+            print_json({**hit.as_json(), **addresses.position(hit.path)})
         return
     if within == "captions":
         print_rows(
             ("query", "rank", "score", "caption", "id", "path"),
-            [(hit.query, hit.rank, hit.score, hit.caption, hit.id, hit.path) for hit in hits],
+            [(hit.query, hit.rank, hit.score, hit.caption, hit.id, addresses.in_words(hit.path)) for hit in hits],
         )
         return
     print_rows(
         ("query", "rank", "score", "path"),
-        [(hit.query, hit.rank, hit.score, hit.path) for hit in hits],
+        [(hit.query, hit.rank, hit.score, addresses.in_words(hit.path)) for hit in hits],
     )
 
 

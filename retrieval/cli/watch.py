@@ -19,11 +19,13 @@ from retrieval.cli.index import default_collection
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
               help="The collection to keep.  [default: FOLDER's name + .collection, here]")
 @options.model
+@options.frames
+@options.video_every
 @options.device
 @options.precision
 @options.batch_size
 @options.exact_preprocess
-def command(folders, output, model, device, precision, batch_size, exact_preprocess) -> None:
+def command(folders, output, model, frames, video_every, device, precision, batch_size, exact_preprocess) -> None:
     """Keep a collection of FOLDERs up to date while files come and go.
 
     An ordinary `retrieval index` first, then one after each burst of changes, told in a line on
@@ -46,7 +48,9 @@ def command(folders, output, model, device, precision, batch_size, exact_preproc
         with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
             watch(
                 folders, output or default_collection(folders[0]),
-                Options(model, device, precision, batch_size, exact_preprocess),
+                Options(
+                    model, device, precision, batch_size, exact_preprocess, frames=frames, video_every=video_every,
+                ),
                 stop=asked, on_update=tell,
                 on_error=lambda reason: click.echo(f"Not updated: {reason}", err=True),
             )

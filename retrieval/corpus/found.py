@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrieval.catalog import FileState
@@ -30,8 +30,10 @@ class Scan:
 
     unreadable  (path, reason): folders, archives and odd names
     roots       what was looked through whole: a document below one that was not found is gone
+    videos      not looked into: what is known of them stays (see `retrieval.corpus.moving`)
     """
 
     images: list[FoundImage]
     unreadable: list[tuple[str, str]]
     roots: list[Path]
+    videos: list[FoundImage] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
@@ -13,12 +12,11 @@ from retrieval.images import raw
 from retrieval.images.colour import to_srgb
 from retrieval.images.facts import ImageFacts, read_facts
 from retrieval.images.formats import SUFFIXES, identify
+from retrieval.images.limits import MAX_MEGAPIXELS, megapixels_of_environment, refuse_bombs
+from retrieval.images.video import VIDEO_SUFFIXES
 
-__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "ImageFacts", "open_image", "thumbnail"]
+__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "VIDEO_SUFFIXES", "ImageFacts", "open_image", "thumbnail"]
 
-# Guards against decompression bombs. Pillow's own limit (89) would refuse real panoramas.
-MAX_MEGAPIXELS = 500
-MEGAPIXELS_VARIABLE = "RETRIEVAL_MAX_MEGAPIXELS"
 # A JPEG scaled by its decoder is a little softer than one resized from all its pixels; from
 # twice the size that was asked for, encoders no longer tell the two apart.
 _SPARE = 2
@@ -43,7 +41,7 @@ def open_image(
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
     if not content:
         raise ImageError("the file is empty")
-    limit = _megapixels_of_environment() if max_megapixels is None else max_megapixels
+    limit = megapixels_of_environment() if max_megapixels is None else max_megapixels
     try:
         if raw.is_raw(content):
             return _open_raw(content, at_least, limit)
@@ -54,12 +52,12 @@ def open_image(
         raise ImageError(f"damaged or truncated ({error})") from error
 
 
-def thumbnail(path: Path, longest_side: int) -> bytes:
-    """A JPEG of the image at `path`, no side longer than `longest_side` pixels.
+def thumbnail(source: Path | bytes, longest_side: int) -> bytes:
+    """A JPEG of the image, no side longer than `longest_side` pixels.
 
     Raises ImageError.
     """
-    image, _ = open_image(path, at_least=longest_side)
+    image, _ = open_image(source, at_least=longest_side)
     image.thumbnail((longest_side, longest_side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
@@ -68,7 +66,7 @@ def thumbnail(path: Path, longest_side: int) -> bytes:
 
 def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:
     image = identify(content)
-    _refuse_bombs(image.size, limit)
+    refuse_bombs(image.size, limit)
     whole = image.size
     if at_least is not None:
         image.draft(None, (_SPARE * at_least,) * 2)  # of formats but JPEG it changes nothing
@@ -85,7 +83,7 @@ def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Ima
 def _open_raw(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:
     with raw.opened(content) as camera:
         whole = raw.upright_size(camera)
-        _refuse_bombs(whole, limit)
+        refuse_bombs(whole, limit)
         exif = raw.read_exif(content)
         preview = raw.preview(camera)
         if preview is not None:
@@ -95,24 +93,3 @@ def _open_raw(content: bytes, at_least: int | None, limit: float) -> tuple[Image
             if min(facts.width, facts.height) >= min(at_least or raw.USEFUL, raw.USEFUL):
                 return image, read_facts(exif, whole) if exif else facts.of_size(whole)
         return raw.render(camera), read_facts(exif or Image.Exif(), whole)
-
-
-def _refuse_bombs(size: tuple[int, int], limit: float) -> None:
-    width, height = size
-    if width * height > limit * 1_000_000:
-        raise ImageError(
-            f"larger than {limit:g} megapixels ({width} x {height}); to read it, set {MEGAPIXELS_VARIABLE}"
-        )
-
-
-def _megapixels_of_environment() -> float:
-    written = os.environ.get(MEGAPIXELS_VARIABLE)
-    if not written:
-        return MAX_MEGAPIXELS
-    try:
-        limit = float(written)
-    except ValueError:
-        limit = 0.0
-    if not limit > 0:
-        raise ImageError(f"{MEGAPIXELS_VARIABLE} is {written!r}; set it to a number such as {MAX_MEGAPIXELS}")
-    return limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -24,29 +25,37 @@ def identify(content: bytes) -> Image.Image:
 
     Not `Image.open`: that holds images against a limit of size that all of a program shares.
     """
+    return identify_open(io.BytesIO(content))
+
+
+def identify_open(file: BinaryIO) -> Image.Image:
+    """`identify`, of an open file: most formats read no more of it than they need."""
     Image.init()
+    start = file.read(16)
     missing = None
     for name in _FORMATS:
         plugin, accepts = Image.OPEN[name]
-        accepted = accepts(content[:16])
+        accepted = accepts(start)
         if isinstance(accepted, str):  # Pillow was built without this format's library
             missing = accepted
         elif accepted:
+            file.seek(0)
             try:
-                return plugin(io.BytesIO(content), "")
+                return plugin(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue  # it only begins like this format
-    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
-        return _heif(content)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        file.seek(0)
+        return _heif(file)
     raise ImageError(missing or "not an image in a format that can be read")
 
 
-def _heif(content: bytes) -> Image.Image:
+def _heif(file: BinaryIO) -> Image.Image:
     try:
         from pi_heif import HeifImageFile
     except ImportError as error:
         raise ImageError("HEIC needs pi-heif: pip install 'crossmodal-retrieval[heif]'") from error
     try:
-        return HeifImageFile(io.BytesIO(content))
+        return HeifImageFile(file)
     except SyntaxError as error:
         raise ImageError(f"damaged or truncated ({error})") from error

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from retrieval.corpus import addresses
 from retrieval.errors import QueryError, RetrievalError
 from retrieval.query import Query, text_query
 from retrieval.serve.searcher import Searcher
@@ -49,7 +50,7 @@ def make_app(searcher: Searcher) -> Starlette:
 
     async def answer(request: Request, queries: Sequence[Query]) -> Response:
         hits = await asyncio.wrap_future(searcher.search(queries, _k(request)))
-        return JSONResponse({"hits": [hit.as_json() for hit in hits]})
+        return JSONResponse({"hits": [{**hit.as_json(), **addresses.position(hit.path)} for hit in hits]})
 
     async def info(_: Request) -> Response:
         return JSONResponse(searcher.info)

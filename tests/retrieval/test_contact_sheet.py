@@ -111,3 +111,13 @@ def test_a_query_without_hits_and_other_scripts(tmp_path):
     page = Page(path)
     assert (page.texts["h1"], page.texts["h2"], page.images()) == (["фото"], ["一只狗"], [])
     assert page.tags[1] == ("meta", {"charset": "utf-8"})
+
+
+def test_a_frame_of_a_video_is_shown_with_its_time(write_video, tmp_path):
+    video = write_video(tmp_path / "clip.mp4", [0, 200], [0, 83_000])
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(path, "Clips", {"light": [Hit("light", 1, 0.5, "clip.mp4#t=83", f"{video}#t=83")]})
+    page = Page(path)
+    (image,) = page.images()
+    assert image["alt"] == "clip.mp4 @ 00:01:23" and "clip.mp4 @ 00:01:23" in page.texts["figcaption"][0]
+    assert all(abs(value - 200) < 6 for value in picture(image).getpixel((30, 20)))

@@ -97,7 +97,7 @@ class TestRoots:
     @pytest.mark.parametrize("name", ["notes.txt", "photo", "photo.jpg.zip"])
     def test_a_file_that_is_no_image_by_its_name(self, tree, name):
         path = tree(name) / name
-        with pytest.raises(CorpusError, match=f"^{path} is not an image file by its name .*jpeg, jpg"):
+        with pytest.raises(CorpusError, match=f"^{path} is neither an image nor a video by its name .*jpeg, jpg"):
             scan([path])
 
 

@@ -233,7 +233,7 @@ class TestRefusals:
         )
 
     def test_the_limit_itself_is_allowed(self, monkeypatch):
-        monkeypatch.setattr(images, "MAX_MEGAPIXELS", 0.0024)
+        monkeypatch.setattr(images.limits, "MAX_MEGAPIXELS", 0.0024)
         assert open_image(encoded(quadrants(60, 40)))[0].size == (60, 40)
         assert self.refused(encoded(quadrants(61, 40))).startswith("larger than 0.0024 megapixels (61 x 40)")
 
