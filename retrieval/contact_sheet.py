@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from retrieval.corpus import addresses
 from retrieval.errors import ImageError
 from retrieval.files import write_atomically
 from retrieval.images import thumbnail
@@ -49,7 +50,7 @@ def _section(query: str, hits: Sequence[Hit]) -> str:
 
 def _figure(hit: Hit) -> str:
     try:
-        picture = base64.b64encode(thumbnail(Path(hit.path), THUMBNAIL_PIXELS)).decode()
+        picture = base64.b64encode(thumbnail(addresses.read(hit.path), THUMBNAIL_PIXELS)).decode()
         image = f'<img src="data:image/jpeg;base64,{picture}" alt="{escape(hit.id)}">'
     except ImageError as error:
         image = f'<div class="missing">{escape(str(error))}</div>'

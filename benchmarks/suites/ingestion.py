@@ -1,6 +1,6 @@
 """From a folder of JPEGs to a searchable collection.
 
-Ours is index_folders: scan, read, hash, decode, turn upright, embed, commit, build the index. The
+Ours is index_sources: scan, read, hash, decode, turn upright, embed, commit, build the index. The
 peer is the loop that people write: a torch DataLoader with two workers over open_clip's own
 preprocessing, float32, vectors saved as one .npy. Both load the model within the measured time. The
 peer's memory is that of its main process, without the loader's workers.
@@ -61,19 +61,19 @@ def _run_again(size: str, width: int, height: int, count: int) -> Case:
 
 def index_anew(settings: Mapping[str, Any], work: Path, again: bool = False) -> Measure:
     """Index into a new collection, or `again` into one that has everything already."""
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
 
     folder = photos(work, settings["width"], settings["height"], settings["images"])
     options = Options(model=name_for_us(settings["model"], work))
     collection = work / "ingestion.collection"
     remove(collection)
     if again:
-        index_folders([folder], collection, options)
+        index_sources([folder], collection, options)
 
     def measure() -> Metrics:
         if not again:
             remove(collection)
-        taken = timing.seconds(lambda: index_folders([folder], collection, options))
+        taken = timing.seconds(lambda: index_sources([folder], collection, options))
         return {"seconds": taken, "images_per_second": settings["images"] / taken}
 
     return measure

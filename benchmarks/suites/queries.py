@@ -136,16 +136,16 @@ def _one_by_one(settings: Mapping[str, Any], search: Any) -> Measure:
 def _collection(settings: Mapping[str, Any], work: Path) -> Path:
     """A collection of generated photos, made by the code at hand."""
     from retrieval.errors import RetrievalError
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
 
     folder = photos(work, settings["width"], settings["height"], settings["images"])
     path = work / f"queries-{settings['images']}.collection"
     options = Options(model=settings["model"])
     try:
-        index_folders([folder], path, options)
+        index_sources([folder], path, options)
     except RetrievalError:  # left by another version of the code
         remove(path)
-        index_folders([folder], path, options)
+        index_sources([folder], path, options)
     return path
 
 

@@ -1,13 +1,15 @@
-"""Finding image files in folders."""
+"""Finding image files in folders, and the captions beside them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from retrieval.catalog import FileState
-from retrieval.corpus.found import FoundImage, Scan
+from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode
+from retrieval.corpus.sidecars import MOST_BYTES, Sidecars
 from retrieval.errors import CorpusError
 from retrieval.images import SUFFIXES
 from retrieval.manifest import FILE_NAME as MANIFEST
@@ -17,7 +19,8 @@ def scan(paths: Sequence[Path]) -> Scan:
     """Walk folders (and take single files) for images, by suffix, in path order.
 
     Hidden files and folders, and collections, are passed over; links to folders are not
-    followed. Paths are made absolute. Raises CorpusError if a path does not exist.
+    followed. Paths are made absolute. Captions lie beside images as `sidecars` says. Raises
+    CorpusError if a path does not exist.
     """
     images: dict[str, FoundImage] = {}
     unreadable: list[tuple[str, str]] = []
@@ -28,27 +31,34 @@ def scan(paths: Sequence[Path]) -> Scan:
             raise CorpusError(f"{given} does not exist. Give a folder of images, or an image file.")
         if not path.is_dir() and not path.is_file():
             raise CorpusError(f"{given} is neither a folder nor an ordinary file.")
-        if path.is_file() and path.suffix.lower() not in SUFFIXES:
-            raise CorpusError(f"{given} is not an image file by its name ({_suffix_list()}).")
-        roots.append(path)
+        if path.is_file() and not is_image(path.name):
+            raise CorpusError(f"{given} is not an image file by its name ({suffix_list()}).")
+        roots.append(str(path))
         root = path if path.is_dir() else path.parent
-        for file in _walk(path, unreadable) if path.is_dir() else [path]:
+        sidecars = Sidecars()
+        for file, beside in _walk(path, unreadable) if path.is_dir() else [(path, _Present(root))]:
+            name = str(file)
+            if not is_unicode(name):
+                unreadable.append(escaped(name))
+                continue
             try:
-                name = str(file)
-                name.encode()  # the catalogue and JSON output hold Unicode only
                 status = file.stat()
-            except UnicodeEncodeError:
-                shown = os.fsencode(file).decode("utf-8", "backslashreplace")
-                unreadable.append((shown, "the file name is not valid UTF-8; rename it"))
             except OSError as error:
-                unreadable.append((str(file), f"cannot be read: {error.strerror or error}"))
-            else:
-                state = FileState(name, status.st_size, status.st_mtime_ns)
-                images.setdefault(name, FoundImage(state, root, file.relative_to(root).as_posix()))
+                unreadable.append((name, f"cannot be read: {error.strerror or error}"))
+                continue
+            captions = sidecars.captions(file.name, beside, lambda other: _beginning(file.parent / other))
+            state = FileState(name, status.st_size, status.st_mtime_ns)
+            images.setdefault(name, FoundImage(state, root, file.relative_to(root).as_posix(), captions))
+        sidecars.tell(str(root))
     return Scan([images[name] for name in sorted(images)], unreadable, roots)
 
 
-def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
+def suffix_list() -> str:
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+
+
+def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, Container[str]]]:
+    """Each image, and the names of the files beside it."""
     def note(error: OSError) -> None:
         unreadable.append((str(error.filename), f"cannot be read: {error.strerror or error}"))
 
@@ -57,11 +67,23 @@ def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        beside = frozenset(names)
         for name in names:
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and path.is_file():
-                yield path
+            if not name.startswith(".") and is_image(name) and path.is_file():
+                yield path, beside
 
 
-def _suffix_list() -> str:
-    return ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+class _Present:
+    """The names of a folder's files, none listed: of a single image only two matter."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        return (self._folder / str(name)).is_file()
+
+
+def _beginning(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)

@@ -54,12 +54,12 @@ def open_image(
         raise ImageError(f"damaged or truncated ({error})") from error
 
 
-def thumbnail(path: Path, longest_side: int) -> bytes:
-    """A JPEG of the image at `path`, no side longer than `longest_side` pixels.
+def thumbnail(source: Path | bytes, longest_side: int) -> bytes:
+    """A JPEG of the image, no side longer than `longest_side` pixels.
 
     Raises ImageError.
     """
-    image, _ = open_image(path, at_least=longest_side)
+    image, _ = open_image(source, at_least=longest_side)
     image.thumbnail((longest_side, longest_side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)

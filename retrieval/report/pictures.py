@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from pathlib import Path
 
+from retrieval.corpus import addresses
 from retrieval.errors import ImageError
 from retrieval.images import thumbnail
 from retrieval.report.markup import Markup, element
@@ -43,7 +43,7 @@ class Pictures:
         if not self._paths.get(id):
             return ImageError("its file is not known")
         try:
-            picture = base64.b64encode(thumbnail(Path(self._paths[id]), PIXELS)).decode()
+            picture = base64.b64encode(thumbnail(addresses.read(self._paths[id]), PIXELS)).decode()
         except ImageError as error:
             return error
         symbol = f"picture-{len(self._symbols) + 1}"

@@ -8,7 +8,7 @@ from retrieval.errors import CollectionError, CollectionNotFoundError, ExchangeE
 from retrieval.exchange import exporting
 from retrieval.exchange.exporting import export_collection
 from retrieval.exchange.importing import import_embeddings
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def indexed(tmp_path, photo_folder, tiny_encoder, loaded_once):
     """A collection of six photos, one of which was dropped again: rows and documents differ."""
     path = tmp_path / "photos.collection"
     options = Options(tiny_encoder.name, "cpu", "float32", batch_size=2)
-    index_folders([photo_folder], path, options)
+    index_sources([photo_folder], path, options)
     (photo_folder / "chelsea.png").unlink()
-    index_folders([photo_folder], path, options)
+    index_sources([photo_folder], path, options)
     return path
 
 
