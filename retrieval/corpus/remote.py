@@ -42,11 +42,9 @@ def is_uri(name: str) -> bool:
 def named(uri: str, captions: tuple[str, ...] | None = None) -> FoundImage:
     """The image at a URI that a list or a table names. Nothing is asked of the network: what was read
     once counts as unchanged."""
-    parts = urllib.parse.urlsplit(uri)
-    folder, _, name = parts.path.rpartition("/")
-    query = f"?{parts.query}" if parts.query else ""
-    root = PurePosixPath(f"{parts.scheme}://{parts.netloc}{folder}")
-    return FoundImage(FileState(uri, -1, 0), root, (name or parts.netloc) + query, captions)
+    place, mark, query = uri.partition("?")
+    folder, _, name = place.rstrip("/").rpartition("/")
+    return FoundImage(FileState(uri, -1, 0), PurePosixPath(folder), f"{name}{mark}{query}", captions)
 
 
 def scan(uri: str) -> Scan:
@@ -165,6 +163,8 @@ def _fetch(uri: str) -> bytes:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, TimeoutError):
             raise ImageError(f"no answer within {SILENCE_SECONDS:g} seconds") from error
+        if isinstance(cause, (http.client.InvalidURL, ValueError)):
+            raise ImageError(f"not a link that can be followed ({_reason(cause)})") from error
         if isinstance(cause, (ConnectionResetError, http.client.HTTPException)):
             raise _Passing(f"the server broke off ({_reason(cause)})") from error
         if isinstance(cause, socket.gaierror):

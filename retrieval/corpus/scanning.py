@@ -62,8 +62,7 @@ def source_name(sources: Sequence[str]) -> str | None:
     if "-" in sources:
         return None
     if is_uri(sources[0]):
-        parts = urllib.parse.urlsplit(sources[0])
-        return PurePosixPath(parts.path).stem or parts.netloc
+        return PurePosixPath(sources[0].partition("?")[0]).stem
     together = [*expanded(sources[0]), *sources[1:]]
     path = Path(os.path.realpath(together[0]))
     if path.is_dir() or not (is_archive(path.name) or is_table(path.name)):
