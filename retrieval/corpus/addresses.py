@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,10 +61,15 @@ def is_missing(address: str) -> bool:
     return False
 
 
-def absolute(place: str | os.PathLike[str]) -> str:
-    """The address of a place that a user names."""
+def absolute(place: str | os.PathLike[str], base: str = "") -> str:
+    """The address of a place that a user names; a relative path begins at `base`, or here.
+
+    file:///photos/a.jpg is a path too.
+    """
     place = os.fspath(place)
-    return place.rstrip("/") if is_uri(place) else os.path.abspath(place)
+    if place.lower().startswith("file://"):
+        place = "/" + urllib.parse.unquote(place[len("file://") :].partition("/")[2])
+    return place if is_uri(place) else os.path.abspath(os.path.join(base, place))
 
 
 def starts_within(places: Iterable[str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def scan(stream: BinaryIO, base: str) -> Scan:
     mark = b"\0" if b"\0" in content else b"\n"
     names = [os.fsdecode(line.rstrip(b"\r")) for line in content.split(mark) if line.strip()]
     if not names:
-        raise CorpusError("The list on standard input is empty. Pipe paths or URIs into it, one a line.")
+        raise CorpusError("The list of images is empty. Give paths or URIs, one a line.")
     return named(((name, None) for name in names), base)
 
 
@@ -44,14 +44,16 @@ def named(names: Iterable[tuple[str, Iterable[str] | None]], base: str) -> Scan:
     """
     captions: dict[str, dict[str, None] | None] = {}
     for name, said in names:
-        address = absolute(name if is_uri(name) else os.path.join(base, name))
+        address = absolute(name, base)
         if said is None:
             captions.setdefault(address)
         else:
             captions[address] = (captions.get(address) or {}) | dict.fromkeys(said)
-    images, unreadable, others = [], [], []
+    images: list[FoundImage] = []
+    unreadable: list[tuple[str, str]] = []
+    others: list[str] = []
     local = [address for address in captions if not is_uri(address) and not _is_below(address, base)]
-    common = _common_folder(local)
+    here, common = PurePath(base), PurePath(_common_folder(local))
     for address, said in captions.items():
         texts = None if said is None else tuple(said)
         if not is_unicode(address):
@@ -70,8 +72,8 @@ def named(names: Iterable[tuple[str, Iterable[str] | None]], base: str) -> Scan:
         if state is None:
             others.append(address)
             continue
-        root = base if _is_below(address, base) else common
-        images.append(FoundImage(state, PurePath(root), os.path.relpath(address, root), texts))
+        root = here if _is_below(address, base) else common
+        images.append(FoundImage(state, root, os.path.relpath(address, root), texts))
     if others:
         log.log(
             NOTICE, "Passed over %d entries of the list that are no image files by their names, such as %s.",

@@ -14,7 +14,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from base64 import b64encode
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,8 +37,12 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_folder = lru_cache(1024)(PurePosixPath)  # millions of links share some folders
+
+
 def is_uri(name: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+    return _SCHEME.match(name) is not None
 
 
 def named(uri: str, captions: tuple[str, ...] | None = None) -> FoundImage:
@@ -44,7 +50,7 @@ def named(uri: str, captions: tuple[str, ...] | None = None) -> FoundImage:
     once counts as unchanged."""
     place, mark, query = uri.partition("?")
     folder, _, name = place.rstrip("/").rpartition("/")
-    return FoundImage(FileState(uri, -1, 0), PurePosixPath(folder), f"{name}{mark}{query}", captions)
+    return FoundImage(FileState(uri, -1, 0), _folder(folder), f"{name}{mark}{query}", captions)
 
 
 def scan(uri: str) -> Scan:
@@ -141,10 +147,7 @@ class _Passing(ImageError):
 def _fetch(uri: str) -> bytes:
     begun = time.monotonic()
     try:
-        # Spaces and letters beyond ASCII, as they are written by hand.
-        quoted = urllib.parse.quote(uri, safe="%/:=&?~#+!$,;'@()*[]|")
-        request = urllib.request.Request(quoted, headers={"User-Agent": "crossmodal-retrieval"})
-        with urllib.request.urlopen(request, timeout=SILENCE_SECONDS) as answer:
+        with urllib.request.urlopen(_request(uri), timeout=SILENCE_SECONDS) as answer:
             content = bytearray()
             while piece := answer.read1(_PIECE):
                 content += piece
@@ -170,6 +173,20 @@ def _fetch(uri: str) -> bytes:
         if isinstance(cause, socket.gaierror):
             raise ImageError("there is no such server, or no network") from error
         raise ImageError(f"cannot be fetched: {_reason(cause)}") from error
+
+
+def _request(uri: str) -> urllib.request.Request:
+    """Raises ValueError."""
+    parts = urllib.parse.urlsplit(uri)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    # Spaces and letters beyond ASCII, as they are written by hand.
+    quoted = urllib.parse.quote(plain, safe="%/:=&?~#+!$,;'@()*[]|")
+    request = urllib.request.Request(quoted, headers={"User-Agent": "crossmodal-retrieval"})
+    if parts.username is not None:
+        secret = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        # Not for a server that this one sends us on to.
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(secret.encode()).decode()}")
+    return request
 
 
 def _reason(error: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from retrieval.corpus import archives, folder, listing, remote, tables
-from retrieval.corpus.addresses import is_uri
+from retrieval.corpus.addresses import absolute, is_uri
 from retrieval.corpus.archives import is_archive
 from retrieval.corpus.found import FoundImage, Scan, is_image
 from retrieval.corpus.tables import TableOptions, is_table
@@ -85,22 +84,21 @@ def _scan_one(source: Source, options: TableOptions) -> Scan:
     if not isinstance(source, str | Path):
         return listing.scan(source, os.getcwd())
     given = str(source)
-    if given.lower().startswith("file://"):
-        given = urllib.parse.unquote(urllib.parse.urlsplit(given).path)
-    if is_uri(given):
+    path = absolute(given)
+    if is_uri(path):
         if is_archive(given) or is_table(given):
             raise CorpusError(f"{given} is read from a disk of this machine only. Fetch it, and give the file.")
         return remote.scan(given)
-    path = os.path.abspath(given)
-    if not os.path.isfile(path):
-        return folder.scan([Path(given)])
-    if is_archive(path):
+    if not os.path.exists(path):
+        raise CorpusError(f"{given} does not exist. Give a folder of images, an image, an archive, a table, or a URI.")
+    is_file = os.path.isfile(path)
+    if is_file and is_archive(path):
         return archives.scan(path)
-    if is_table(path):
+    if is_file and is_table(path):
         return tables.scan(path, options)
-    if not is_image(path):
+    if is_file and not is_image(path):
         kinds = ", ".join((*archives.SUFFIXES, *tables.SUFFIXES))
         raise CorpusError(
             f"{given} is not an image file by its name ({folder.suffix_list()}), and neither an archive nor a table ({kinds})."
         )
-    return folder.scan([Path(given)])
+    return folder.scan([Path(path)])

@@ -56,7 +56,9 @@ def test_of_other_machines_nothing_is_certain():
 def test_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert absolute("x/../a.jpg") == os.path.join(os.getcwd(), "a.jpg")
-    assert absolute("s3://bucket/x/") == "s3://bucket/x"
+    assert absolute("a.jpg", "/photos") == "/photos/a.jpg"
+    assert absolute("https://host/x/") == "https://host/x/"
+    assert absolute("file:///a%20b.jpg") == "/a b.jpg" == absolute("FILE://localhost/a%20b.jpg")
 
 
 def test_a_folders_neighbours_are_no_part_of_it(tmp_path):

@@ -66,6 +66,11 @@ def test_ids_begin_where_the_paths_elsewhere_part(listed, tmp_path):
     ]
 
 
+def test_a_file_uri_is_a_path(listed):
+    [image] = listed(f"file://{listed.root}/a.jpg\n{listed.root}/a.jpg\n".encode()).images
+    assert image.state.path == str(listed.root / "a.jpg")
+
+
 def test_a_name_that_is_not_utf8_is_named(listed):
     result = listed(b"caf\xe9.jpg\n")
     assert result.images == []
@@ -84,5 +89,5 @@ def test_captions_of_one_image_come_together_once(listed):
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])
 def test_an_empty_list(listed, content):
-    with pytest.raises(CorpusError, match="^The list on standard input is empty. Pipe paths or URIs into it"):
+    with pytest.raises(CorpusError, match="^The list of images is empty. Give paths or URIs, one a line"):
         listed(content)

@@ -19,6 +19,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.server.asked
         asked.append(self.path)
+        self.server.credentials.append(self.headers["Authorization"])
         path = self.path.partition("?")[0]
         if path == "/short":
             self.reply(200, b"abc", length=9)
@@ -52,7 +53,8 @@ def web(jpeg, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.0)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.asked, server.image, server.over = [], jpeg("red"), threading.Event()
+    server.asked, server.credentials = [], []
+    server.image, server.over = jpeg("red"), threading.Event()
     server.handle_error = lambda *_: None  # of clients that hang up
     server.at = lambda path: f"http://127.0.0.1:{server.server_port}{path}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -86,6 +88,10 @@ class TestWeb:
     @pytest.mark.parametrize("path", ["/a.jpg", "/with space/ü.jpg?x=1&y=%20", "/moved", "/once"])
     def test_an_image(self, web, path):
         assert read(web.at(path)) == web.image
+
+    def test_a_name_and_password_go_to_that_server_alone(self, web):
+        assert read(web.at("/moved").replace("//", "//me:p%40ss@")) == web.image
+        assert web.credentials == ["Basic bWU6cEBzcw==", None]
 
     def test_a_scan_asks_nothing(self, web):
         result = scan(web.at("/x/a.jpg?size=2"))
