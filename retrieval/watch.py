@@ -95,7 +95,9 @@ def _on_this_machine(sources: Sequence[str | Path]) -> list[str]:
     """Each place by itself. Raises CorpusError."""
     for source in map(str, sources):
         if source == "-" or is_uri(source):
-            raise CorpusError(f"{source} cannot be watched: give folders or files of this machine, or use `retrieval index`.")
+            raise CorpusError(
+                f"{source} cannot be watched: give folders or files of this machine, or use `retrieval index`."
+            )
     return [str(place) for source in sources for place in expanded(source)]
 
 

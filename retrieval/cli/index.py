@@ -51,8 +51,10 @@ def command(
       a URI                     s3://bucket/folder, gs://..., https://host/a.jpg
       -                         paths and URIs on stdin, one a line or between NUL bytes
 
-    Captions are kept: of tables, and of .txt or .json files beside images. Only content that is new is encoded: moved, renamed, touched and copied files are
-    recognised. Unreadable files are named, skipped, and tried again when they change.
+    Captions are kept: of tables, and of .txt or .json files beside images. Only content that is
+    new is encoded: moved, renamed, touched and copied files are recognised. Unreadable files are
+    named, skipped, and tried again when they change. What is gone from a folder, an archive or a
+    bucket is dropped; lists and tables drop nothing.
 
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
@@ -61,10 +63,14 @@ def command(
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
-    from retrieval.corpus.tables import TableOptions
+    from retrieval.corpus.tables import TableOptions, is_table
     from retrieval.maintain import Options, Watcher, index_sources
 
     path = output or default_collection(sources)
+    of_tables = {"--images": images, "--image-column": image_column, "--caption-column": caption_column}
+    given = next((name for name, value in of_tables.items() if value), None)
+    if given and not any(map(is_table, sources)):
+        raise click.UsageError(f"{given} is about tables, and none of the sources is one.")
     # A rebuild leaves nothing half-done to be kept.
     interrupts = nullcontext() if rebuild else Interrupts(
         "Finishing the batch in hand; press Ctrl-C again to end at once."

@@ -35,8 +35,6 @@ _TRY_AGAIN = (429, 500, 502, 503, 504)
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Under what names listings say when, or as which version, something was written.
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
-
-
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _folder = lru_cache(1024)(PurePosixPath)  # millions of links share some folders
 
@@ -73,7 +71,8 @@ def scan(uri: str) -> Scan:
     except FileNotFoundError as error:
         raise CorpusError(f"{uri} does not exist. Check its spelling.") from error
     except Exception as error:  # each kind of storage has errors of its own
-        raise CorpusError(f"{uri} cannot be listed: {_reason(error)}. Check its spelling and your credentials.") from error
+        advice = "Check its spelling and your credentials."
+        raise CorpusError(f"{uri} cannot be listed: {_reason(error)}. {advice}") from error
     images = []
     for place in sorted(listed):
         relative = place[len(path.rstrip("/")):].lstrip("/")
@@ -129,7 +128,7 @@ def _number(version: Any) -> int:
         version = version.timestamp()
     if isinstance(version, (int, float)):
         return int(version * 1e9)
-    return int.from_bytes(blake2b(str(version).encode(), digest_size=7).digest())
+    return int.from_bytes(blake2b(str(version).encode(), digest_size=7).digest(), "big")
 
 
 def _read_web(uri: str) -> bytes:
@@ -155,7 +154,8 @@ def _fetch(uri: str) -> bytes:
                     raise ImageError(f"larger than {MOST_BYTES >> 20} MiB")
                 if time.monotonic() - begun > TOTAL_SECONDS:
                     raise ImageError(f"not all of it came within {TOTAL_SECONDS:g} seconds")
-            if answer.length:  # what was announced and did not come
+            announced = answer.headers.get("Content-Length", "")
+            if announced.isdecimal() and len(content) < int(announced):
                 raise _Passing("the server broke off")
             return bytes(content)
     except urllib.error.HTTPError as error:

@@ -99,6 +99,7 @@ def _scan_one(source: Source, options: TableOptions) -> Scan:
     if is_file and not is_image(path):
         kinds = ", ".join((*archives.SUFFIXES, *tables.SUFFIXES))
         raise CorpusError(
-            f"{given} is not an image file by its name ({folder.suffix_list()}), and neither an archive nor a table ({kinds})."
+            f"{given} is not an image file by its name ({folder.suffix_list()}), "
+            f"and neither an archive nor a table ({kinds})."
         )
     return folder.scan([Path(path)])

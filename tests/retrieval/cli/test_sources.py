@@ -102,6 +102,7 @@ def test_a_bucket(index, run, photo_folder):
 @pytest.mark.parametrize(("arguments", "files", "status", "sentence"), [
     (["-"], {}, 2, "Say where to keep the index: -o COLLECTION. A list on stdin has no name."),
     (["-", "-o", "c"], {}, 1, "The list of images is empty. Give paths or URIs, one a line."),
+    (["a.tar", "--image-column", "url"], {"a.tar": b""}, 2, "--image-column is about tables, and none of the sources is"),
     (["gone.tar"], {}, 1, "gone.tar does not exist."),
     (["{0..3}.tar"], {"0.tar": b""}, 1, "1.tar does not exist."),
     (["a.tar.gz"], {"a.tar.gz": b"\x1f\x8b"}, 1, "compressed (gzip), and images are read where they lie. Unpack it"),
