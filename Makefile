@@ -18,7 +18,7 @@ bench: $(VENV)/.demo
 	$(BIN)/python -m benchmarks report
 
 bench-quick: $(VENV)/.demo
-	$(BIN)/python -m benchmarks run --quick
+	$(BIN)/python -m benchmarks run --quick --fresh
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

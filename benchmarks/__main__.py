@@ -78,6 +78,7 @@ def run(
         facts=machine.facts(machine.threads_to_use(), packages),
         peers=peers if peers or no_peers else None,
         fresh=fresh,
+        careful=not quick,
     )
     plan.work.mkdir(parents=True, exist_ok=True)
     outcome = runner.run(chosen, plan, _say)

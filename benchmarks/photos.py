@@ -7,6 +7,8 @@ from pathlib import Path
 from benchmarks.kept import kept
 
 QUALITY = 88
+PICTURES = 64  # that many_photos makes before it repeats them
+_START_OF_IMAGE, _COMMENT = b"\xff\xd8", b"\xff\xfe"  # JPEG markers
 
 
 def photos(work: Path, width: int, height: int, count: int) -> Path:
@@ -15,6 +17,28 @@ def photos(work: Path, width: int, height: int, count: int) -> Path:
         work / "photos" / f"{width}x{height}-{count}",
         lambda folder: _make(folder, width, height, count),
     )
+
+
+def many_photos(work: Path, width: int, height: int, count: int) -> Path:
+    """The same within seconds for tens of thousands: few pictures, but no two files alike.
+
+    A comment inside makes each file a content of its own, with a hash of its own.
+    """
+    few = photos(work, width, height, min(count, PICTURES))
+    return kept(
+        work / "photos" / f"{width}x{height}-{count}-of-{PICTURES}",
+        lambda folder: _repeat(sorted(few.iterdir()), folder, count),
+    )
+
+
+def _repeat(pictures: list[Path], folder: Path, count: int) -> None:
+    folder.mkdir()
+    contents = [picture.read_bytes() for picture in pictures]
+    for number in range(count):
+        text = b"%08d" % number
+        comment = _COMMENT + (2 + len(text)).to_bytes(2, "big") + text
+        content = contents[number % len(contents)].removeprefix(_START_OF_IMAGE)
+        (folder / f"{number:05}.jpg").write_bytes(_START_OF_IMAGE + comment + content)
 
 
 def _make(folder: Path, width: int, height: int, count: int) -> None:

@@ -28,6 +28,8 @@ class Plan:
     facts    of the run: commit, threads, device, versions (see machine.facts)
     peers    names of the peers to measure; None means every one
     fresh    measure again what the file has already
+    careful  every contender in a process of its own, after warming up; False only tries whether
+             they run: in this process, which loads libraries once, and with no warm-up
     """
 
     mode: str
@@ -37,6 +39,10 @@ class Plan:
     facts: Mapping[str, Any]
     peers: Sequence[str] | None = None
     fresh: bool = False
+    careful: bool = True
+
+    def warm_up(self, case: Case) -> int:
+        return case.warm_up if self.careful else 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def in_turns(
         for group in (names[:1], names[1:]):
             for name in group:
                 one = worker.start(
-                    case.contenders[name], case.settings, plan.work, plan.facts["threads"]
+                    case.contenders[name], case.settings, plan.work, plan.facts["threads"], plan.careful
                 )
                 workers[name] = stack.enter_context(closing(one))
             for name in group:
@@ -105,11 +111,12 @@ def in_turns(
                     left_out.append(name)
                     del workers[name]
         rounds: dict[str, list[Metrics]] = {name: [] for name in workers}
-        for turn in range(case.warm_up + repeats):
+        warm_up = plan.warm_up(case)
+        for turn in range(warm_up + repeats):
             for name, one in workers.items():
                 with _named(name):
                     metrics = one.measure()
-                if turn >= case.warm_up:
+                if turn >= warm_up:
                     rounds[name].append(metrics)
         for name, one in workers.items():
             with _named(name):
@@ -170,7 +177,7 @@ def _run_case(
                 None if peer is None else _short(times_as_good(metrics[case.unit], peer, case.better))
             ),
             "repeats": repeats,
-            "warm_up": case.warm_up,
+            "warm_up": plan.warm_up(case),
             "line_up": list(summaries),
             "left_out": left_out,
             "date": date,

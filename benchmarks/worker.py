@@ -11,7 +11,8 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,12 @@ class LocalWorker:
         self._prepare = lambda: contender.prepare(settings, work)
 
     def wait_until_prepared(self) -> None:
-        self._measure = self._prepare()
+        with _as_in_a_process():
+            self._measure = self._prepare()
 
     def measure(self) -> Metrics:
-        try:
+        with _as_in_a_process():
             return self._measure()
-        except Exception as error:
-            raise ContenderFailed(_in_a_line(error)) from error
 
     def peak_mib(self) -> float | None:
         return None
@@ -100,10 +100,10 @@ class LocalWorker:
 
 
 def start(
-    contender: Contender, settings: Mapping[str, Any], work: Path, threads: int
+    contender: Contender, settings: Mapping[str, Any], work: Path, threads: int, isolate: bool = True
 ) -> ProcessWorker | LocalWorker:
     """A worker that is being prepared. Close it, whatever happens to it."""
-    if contender.isolated:
+    if contender.isolated and isolate:
         return ProcessWorker(contender, settings, work, threads)
     return LocalWorker(contender, settings, work)
 
@@ -165,6 +165,18 @@ def _use_cpus(threads: int) -> None:
         usable = sorted(os.sched_getaffinity(0))
         if threads < len(usable):
             os.sched_setaffinity(0, usable[:threads])
+
+
+@contextmanager
+def _as_in_a_process() -> Iterator[None]:
+    """What a contender prints and raises in this process, told as from one of its own."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except LeftOut:
+        raise
+    except Exception as error:
+        raise ContenderFailed(_in_a_line(error)) from error
 
 
 def _in_a_line(error: Exception) -> str:

@@ -143,7 +143,9 @@ class Catalog:
         return self._scalar("PRAGMA user_version")
 
     def count(self, state: str) -> int:
-        return self._scalar("SELECT count(*) FROM documents WHERE state = ?", state)
+        # By row, which is NULL for what failed and has an index: states alone mean reading it all.
+        which = {"indexed": "row IS NOT NULL", "failed": "row IS NULL"}[state]
+        return self._scalar(f"SELECT count(*) FROM documents WHERE {which}")
 
     def live_rows(self) -> np.ndarray:
         """Vector rows that belong to a document, ascending: int64 (n,)."""

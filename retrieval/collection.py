@@ -49,6 +49,7 @@ class Collection:
         self.manifest = manifest
         self.catalog = catalog
         self._open_vectors()
+        self._counted: tuple[int, int] | None = None  # generation, images
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
 
@@ -106,7 +107,11 @@ class Collection:
         self.close()
 
     def __len__(self) -> int:
-        return self.catalog.count("indexed")
+        """Images to search. Counted once per commit, as every search asks."""
+        generation = self.catalog.generation
+        if self._counted is None or self._counted[0] != generation:
+            self._counted = generation, self.catalog.count("indexed")
+        return self._counted[1]
 
     def load_encoder(self) -> Encoder:
         """The encoder that made this collection, loaded once. Raises EncoderMismatchError."""
@@ -164,18 +169,22 @@ class Collection:
 
     def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
+        return [hit for hits in self.search_each(shown, vectors, k) for hit in hits]
+
+    def search_each(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[list[Hit]]:
+        """`search_vectors` with a list for each query, q in all."""
         while True:
             matches = self.index().search(vectors, k)
             documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
             if not self._was_compacted():  # else these rows have other numbers by now
                 break
-        hits = []
+        answers = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
             found = [(score, *documents[row]) for score, row in zip(scores.tolist(), rows.tolist())
                      if row in documents]
-            hits += [Hit(name, rank, score, id, path)
-                     for rank, (score, id, path) in enumerate(found, 1)]
-        return hits
+            answers.append([Hit(name, rank, score, id, path)
+                            for rank, (score, id, path) in enumerate(found, 1)])
+        return answers
 
     def refresh_index(self) -> None:
         """Rebuild and save the index if it is out of date, then record it in the manifest.

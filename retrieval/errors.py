@@ -20,6 +20,7 @@
     │   ├── PublishedError      no published numbers for a model or data set
     │   └── ExportError         results that cannot be written
     ├── ExchangeError           embeddings that cannot be brought in or taken out
+    ├── ServeError              a server that cannot be started
     └── TrainingError           training that cannot start or go on
 
 The command line turns any of them into one sentence on stderr and exit status 1.
@@ -101,6 +102,10 @@ class ExportError(EvaluationError):
 
 class ExchangeError(RetrievalError):
     """Embeddings of another program that cannot be read or trusted, or a place they cannot go to."""
+
+
+class ServeError(RetrievalError):
+    """An address that cannot be listened on, or a server that is not installed."""
 
 
 class TrainingError(RetrievalError):

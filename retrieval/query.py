@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -15,10 +15,21 @@ from retrieval.types import Encoder
 
 @dataclass(frozen=True)
 class Query:
-    """One query. shown is what results call it; image is set for an image query."""
+    """One query. shown is what results call it.
+
+    image  makes it an image query: a file, its content, or an upright RGB image
+    """
 
     shown: str
-    image: Path | None = None
+    image: Path | bytes | Any = None
+
+
+def text_query(text: str) -> Query:
+    """A query by words, whatever files there are. Raises QueryError if it is empty."""
+    stripped = text.strip()
+    if not stripped:
+        raise QueryError("The query is empty. Say what to look for, or give an image file.")
+    return Query(stripped)
 
 
 def parse(text: str) -> Query:
@@ -27,9 +38,8 @@ def parse(text: str) -> Query:
     Raises QueryError for an empty query, and for what is plainly a file name of an image that
     is not there: searching for its letters would return nonsense.
     """
-    stripped = text.strip()
-    if not stripped:
-        raise QueryError("The query is empty. Say what to look for, or give an image file.")
+    query = text_query(text)
+    stripped = query.shown
     path = Path(stripped)
     named_as_image = path.suffix.lower() in SUFFIXES and (
         "/" in stripped or not any(map(str.isspace, stripped))
@@ -43,12 +53,23 @@ def parse(text: str) -> Query:
         try:
             with path.open("rb"):
                 pass
-            return Query(stripped, path) if named_as_image or _opens(path) else Query(stripped)
+            return Query(stripped, path) if named_as_image or _opens(path) else query
         except OSError as error:
             raise QueryError(f"The query image {stripped} cannot be read: {error.strerror}.") from error
     if named_as_image:
         raise QueryError(f"There is no image file {stripped}. To search by text, write words.")
-    return Query(stripped)
+    return query
+
+
+def opened(query: Query, encoder: Encoder) -> Query:
+    """An image query with its image decoded as `encoder` needs it. Raises QueryError for a bad one."""
+    if not isinstance(query.image, (Path, bytes)):
+        return query
+    try:
+        image, _ = open_image(query.image, at_least=getattr(encoder, "input_size", None))
+    except ImageError as error:
+        raise QueryError(f"The query image {query.shown}: {error}.") from error
+    return replace(query, image=image)
 
 
 def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
@@ -59,7 +80,7 @@ def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
     if texts:
         vectors[texts] = encoder.encode_texts([queries[index].shown for index in texts])
     if images:
-        vectors[images] = encoder.encode_images([_open(queries[index], encoder) for index in images])
+        vectors[images] = encoder.encode_images([opened(queries[index], encoder).image for index in images])
     return vectors
 
 
@@ -69,10 +90,3 @@ def _opens(path: Path) -> bool:
     except ImageError:
         return False
     return True
-
-
-def _open(query: Query, encoder: Encoder):
-    try:
-        return open_image(query.image, at_least=getattr(encoder, "input_size", None))[0]
-    except ImageError as error:
-        raise QueryError(f"The query image {query.shown}: {error}.") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Sequence, runtime_checkable
 
 if TYPE_CHECKING:
@@ -49,3 +49,7 @@ class Hit:
     score: float
     id: str
     path: str
+
+    def as_json(self) -> dict[str, Any]:
+        """One record of `retrieval search --json` and of `retrieval serve`; six digits of the score."""
+        return {**asdict(self), "score": round(self.score, 6)}

@@ -37,7 +37,7 @@ RETRIEVAL = [
     "retrieval.writing",
     "retrieval.maintain  retrieval.compact  retrieval.train",
     "retrieval.embedded  retrieval.watch",
-    "retrieval.classify  retrieval.evaluate  retrieval.exchange",
+    "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
     "retrieval.report",
     "retrieval.demo",
     "retrieval.cli",
@@ -101,6 +101,11 @@ INSIDE = [
         "retrieval.exchange.importing",
     ],
     [
+        "retrieval.serve.searcher",
+        "retrieval.serve.app",
+        "retrieval.serve",
+    ],
+    [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
         "  retrieval.classify.scores",
         "retrieval.classify",
@@ -110,7 +115,7 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -214,6 +219,7 @@ NEVER = [
      {"faiss", "torch", "open_clip"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
+    (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
     (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
@@ -243,6 +249,11 @@ def test_metrics_need_numpy_alone():
 def test_click_lives_in_the_command_line_alone():
     users = {name for name in MODULES if "click" in libraries(name)}
     assert "retrieval.cli" in users and users <= set(below("retrieval.cli"))
+
+
+def test_the_web_lives_in_the_server_alone():
+    users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
+    assert users == {"retrieval.serve", "retrieval.serve.app"}
 
 
 def test_sqlite_lives_in_the_catalogue():
@@ -295,6 +306,7 @@ def test_help_loads_nothing_heavy():
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.serve", []),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),
     ],
 )

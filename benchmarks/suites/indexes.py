@@ -24,9 +24,9 @@ PEERS = {"hnswlib": {"hnswlib": "hnswlib"}, "usearch": {"usearch": "usearch"}}
 
 
 def cases(quick: bool) -> list[Case]:
-    size = {"n": 20_000 if quick else 100_000, "dim": DIM, "k": K, "seed": 0,
+    size = {"n": 5_000 if quick else 100_000, "dim": DIM, "k": K, "seed": 0,
             "queries": 200 if quick else 1000, "single_queries": 50 if quick else 200}
-    lists = 256 if quick else 1024
+    lists = 64 if quick else 1024
     probes, widths = ((4, 16), (16, 64)) if quick else ((1, 4, 16, 64), (16, 32, 64, 128, 256))
     return [
         _search(size, "exact", "exact search", {}),

@@ -32,11 +32,11 @@ def cases(quick: bool) -> list[Case]:
     lines = [(BUILTIN, size) for size in sizes]
     if not quick:
         lines.append((VIT_B_32, "640x480"))
-    found = [_first_run(model, size, *sizes[size], warm_up=0 if quick else 1) for model, size in lines]
+    found = [_first_run(model, size, *sizes[size]) for model, size in lines]
     return [*found, _run_again("640x480", *sizes["640x480"])]
 
 
-def _first_run(model: str, size: str, width: int, height: int, count: int, warm_up: int) -> Case:
+def _first_run(model: str, size: str, width: int, height: int, count: int) -> Case:
     return Case(
         name=f"index {size}, {model}",
         settings={"model": model, "width": width, "height": height, "images": count, "batch": BATCH,
@@ -46,7 +46,7 @@ def _first_run(model: str, size: str, width: int, height: int, count: int, warm_
             "open_clip loop": Contender(open_clip_loop),
         },
         unit="images_per_second", better="higher", baseline="open_clip loop",
-        warm_up=warm_up, most_repeats=3,
+        most_repeats=3,
     )
 
 

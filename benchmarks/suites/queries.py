@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import timing, worker
 from benchmarks.case import Case, Contender, Measure, Metrics
-from benchmarks.kept import remove
+from benchmarks.collections import indexed
 from benchmarks.models import BUILTIN, CAPTIONS, plain_open_clip
 from benchmarks.photos import photos
 
@@ -50,7 +50,6 @@ print(json.dumps(taken | {"seconds": marks[-1][1] - marks[0][1]}))
 
 def cases(quick: bool) -> list[Case]:
     settings = {"images": 48 if quick else 1000, "width": 224, "height": 224, "model": BUILTIN}
-    warm_up = 0 if quick else 1
     return [
         Case(
             name="cold search, as a command",
@@ -59,12 +58,12 @@ def cases(quick: bool) -> list[Case]:
                 "ours": Contender(command, ours=True),
                 FLOOR: Contender(partial(command, line=("-c", "import torch, open_clip"))),
             },
-            unit="seconds", better="lower", baseline=FLOOR, warm_up=warm_up,
+            unit="seconds", better="lower", baseline=FLOOR,
         ),
         Case(
             name="cold search, stage by stage",
             settings=settings, contenders={"ours": Contender(stages, ours=True)},
-            unit="seconds", better="lower", warm_up=warm_up, headline=False,
+            unit="seconds", better="lower", headline=False,
         ),
         Case(
             name="retrieval --help",
@@ -134,19 +133,8 @@ def _one_by_one(settings: Mapping[str, Any], search: Any) -> Measure:
 
 
 def _collection(settings: Mapping[str, Any], work: Path) -> Path:
-    """A collection of generated photos, made by the code at hand."""
-    from retrieval.errors import RetrievalError
-    from retrieval.maintain import Options, index_sources
-
     folder = photos(work, settings["width"], settings["height"], settings["images"])
-    path = work / f"queries-{settings['images']}.collection"
-    options = Options(model=settings["model"])
-    try:
-        index_sources([folder], path, options)
-    except RetrievalError:  # left by another version of the code
-        remove(path)
-        index_sources([folder], path, options)
-    return path
+    return indexed(folder, work / f"queries-{settings['images']}.collection", settings["model"])
 
 
 def _python(*arguments: str) -> str:

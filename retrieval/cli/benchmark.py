@@ -66,8 +66,8 @@ class _Cutoffs(click.ParamType):
               help="Write runs and judgements, a table of queries, or the data set as webdataset shards.")
 @click.option("--output", "-o", type=options.PATH, metavar="FOLDER", help="Where --export writes.")
 @click.option("--check-published", is_flag=True,
-              help="Compare with open_clip's published table (flickr30k, coco); status 1 if a number is "
-              "more than 0.2 points off.")
+              help="Compare with open_clip's published table (flickr30k, coco), preprocessing exactly; "
+              "status 1 if a number is more than 0.2 points off.")
 @click.option("--strict", is_flag=True,
               help="Refuse captions without images, images without captions, and whatever else does not fit.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True,

@@ -44,8 +44,7 @@ def command(collection, queries, k, device, precision, as_json) -> None:
         hits = opened.search(asked, k)
     if as_json:
         for hit in hits:
-            print_json({"query": hit.query, "rank": hit.rank, "score": round(hit.score, 6),
-                        "id": hit.id, "path": hit.path})
+            print_json(hit.as_json())
         return
     print_rows(
         ("query", "rank", "score", "path"),

@@ -76,6 +76,16 @@ def tags(architecture: str) -> list[str]:
     return open_clip.list_pretrained_tags_by_model(architecture)
 
 
+def models_of_repository(repository: str) -> list[str]:
+    """Every ARCHITECTURE/WEIGHTS of the registry whose weights lie in this repository of the hub."""
+    import open_clip
+
+    return [
+        f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()
+        if open_clip.get_pretrained_cfg(architecture, tag).get("hf_hub", "").rpartition("/")[0] == repository
+    ]
+
+
 def default_tag(architecture: str) -> str:
     """The weights that a bare architecture name stands for. Raises WeightsError if it has none."""
     known = tags(architecture)

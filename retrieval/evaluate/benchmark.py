@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -111,8 +111,12 @@ class BenchmarkReport:
 def run_benchmark(request: Request, progress: Progress = lambda what, done, total: None) -> BenchmarkReport:
     """Measure every model and every index on the same task.
 
+    What is published was measured with exact preprocessing, so a comparison with it is, too.
+
     Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError, PublishedError.
     """
+    if request.published:
+        request = replace(request, exact_preprocess=True)
     subject = find_subject(request.target, request.captioning, root=request.root)
     _check(request, subject)
     with ExitStack() as opened:
@@ -270,7 +274,7 @@ def _settings(request: Request) -> dict[str, object]:
             continue
     return {
         "ks": list(request.ks), "resamples": request.sampling.resamples, "seed": request.sampling.seed,
-        "device": request.device, "precision": request.precision, "threads": cap_threads(),
-        "cpus": os.cpu_count(), "versions": versions,
+        "device": request.device, "precision": request.precision, "exact_preprocess": request.exact_preprocess,
+        "threads": cap_threads(), "cpus": os.cpu_count(), "versions": versions,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -59,8 +58,8 @@ class PublishedCheck:
 def check_published(model: str, dataset: str, scores: Sequence[DirectionScores]) -> list[PublishedCheck]:
     """Compare every R@k of `scores` that is published for this model and data set.
 
-    model    "ViT-B-32/openai"; "ViT-B-32" for its default weights; "hf-hub:timm/ViT-B-16-SigLIP" where
-             the repository's name is that of a model, with its weights' or without
+    model    "ViT-B-32/openai"; "ViT-B-32" for its default weights; "hf-hub:timm/ViT-B-16-SigLIP" for
+             any repository that open_clip's own registry takes weights from
     dataset  "flickr30k" or "coco"
 
     They match within 0.2 points and half a unit of the last published digit. Where the source has
@@ -115,33 +114,33 @@ def _table() -> dict[str, _Numbers]:
 
 def _numbers_of(model: str) -> _Numbers:
     table = _table()
-    name = _of_repository(model) if model.startswith("hf-hub:") else _with_weights(model)
-    architecture, _, weights = name.partition("/")
-    plain = architecture.removesuffix(_QUICK_GELU)
-    for known in (f"{plain}{_QUICK_GELU}/{weights}", f"{plain}/{weights}"):
-        if known in table:
-            return table[known]
+    names = _full_names(model)
+    rows = {row for row in map(_row, names) if row}
+    if len(rows) == 1:  # where two are taken from one repository there is no telling which it holds
+        return table[rows.pop()]
+    name = names[0] if names else model.rpartition("/")[2]
     by_lower = {one.lower(): one for one in table}
     near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 3, 0.5)]
     nearest = f" Nearest of the {len(table)} models with published numbers: {', '.join(near)}." if near else ""
     raise PublishedError(f"No numbers are published for the model {model!r}.{nearest}")
 
 
-def _with_weights(model: str) -> str:
+def _row(name: str) -> str | None:
+    """The table's name for MODEL/PRETRAINED."""
+    architecture, _, weights = name.partition("/")
+    plain = architecture.removesuffix(_QUICK_GELU)
+    candidates = (f"{plain}{_QUICK_GELU}/{weights}", f"{plain}/{weights}")
+    return next((known for known in candidates if known in _table()), None)
+
+
+def _full_names(model: str) -> list[str]:
+    """MODEL/PRETRAINED; every one that open_clip takes from there, if a repository was named."""
+    if model.startswith("hf-hub:"):
+        from retrieval.encoders.names import models_of_repository  # loads open_clip
+
+        return models_of_repository(model.removeprefix("hf-hub:"))
     if "/" in model or not any(known.startswith(f"{model}/") for known in _table()):
-        return model
-    from retrieval.encoders.names import default_tag  # loads open_clip
+        return [model]
+    from retrieval.encoders.names import default_tag
 
-    return f"{model}/{default_tag(model)}"
-
-
-def _of_repository(model: str) -> str:
-    """MODEL/PRETRAINED whose name, or whose MODEL where it has one set of weights, is the repository's."""
-    repository = _letters(model.rpartition("/")[2].removeprefix("CLIP-"))
-    named = [known for known in _table() if _letters(known) == repository]
-    named = named or [known for known in _table() if _letters(known.partition("/")[0]) == repository]
-    return named[0] if len(named) == 1 else model
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    return [f"{model}/{default_tag(model)}"]

@@ -60,6 +60,12 @@ def plan(tmp_path):
     return make
 
 
+def test_a_run_that_only_tries_things_out_does_not_warm_up(case, plan, log):
+    found = runner.run({"demo": [case(ours=[30], peer=[5], warm_up=2)]}, plan(repeats=1, careful=False), log.append)
+    assert [(line["warm_up"], line["metrics"]["images_per_second"]) for line in found.measured] == [(0, 30), (0, 5)]
+    assert log.count("ours") == log.count("peer") == 1
+
+
 def test_contenders_take_turns_and_warm_up_rounds_do_not_count(case, plan, log):
     outcome = runner.run({"encoders": [case()]}, plan(), [].append)
     assert log == ["prepare ours", "prepare peer", *["ours", "peer"] * 4]

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -5,14 +6,16 @@ import numpy as np
 import pytest
 
 from benchmarks import suites
+from benchmarks.suites import scale
 from benchmarks.suites.indexes import overlap
+from benchmarks.suites.server import recall
 
 NAMES = suites.names()
 
 
 def test_a_suite_is_a_file_in_the_folder():
     assert NAMES == sorted(NAMES)
-    assert {"encoders", "evaluation", "indexes", "ingestion", "queries"} <= set(NAMES)
+    assert {"encoders", "evaluation", "indexes", "ingestion", "queries", "scale", "server"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -24,6 +27,15 @@ def test_every_case_has_us_and_a_name_of_its_own(name, quick):
     for case in cases:
         assert any(contender.ours for contender in case.contenders.values()), case.name
         assert case.baseline is None or not case.contenders[case.baseline].ours, case.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_contender_can_be_sent_to_a_process_of_its_own(name):
+    """Which a quick run does not try."""
+    for case in suites.load(name).cases(quick=False):
+        for contender in case.contenders.values():
+            again = pickle.loads(pickle.dumps((contender.prepare, dict(case.settings))))
+            assert again[1] == case.settings
 
 
 def test_listing_cases_loads_nothing_heavy():
@@ -41,3 +53,16 @@ def test_overlap_is_the_share_of_the_truth_that_is_found():
     rows = np.array([[3, 1, 2], [7, -1, -1]])
     truth = np.array([[1, 2, 9], [7, 8, 9]])
     assert overlap(rows, truth) == 3 / 6
+
+
+def test_recall_of_a_server_is_the_share_of_what_was_expected():
+    assert recall([["a", "b"], ["c"], []], [["b", "a"], ["c", "d"], ["e", "f"]]) == 3 / 6
+
+
+def test_searches_at_scale_find_what_numpy_finds(tmp_path):
+    settings = {"n": 300, "k": 5, "queries": 3}
+    found = [
+        prepare(settings, tmp_path)()["rows_found"]
+        for prepare in (scale.search_ours, scale.search_numpy, scale.open_ours, scale.open_numpy)
+    ]
+    assert found[0] == found[1] > 0 and found[2] == found[3] > 0

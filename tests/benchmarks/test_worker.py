@@ -92,3 +92,25 @@ def test_a_contender_that_is_not_isolated_runs_here(tmp_path, contenders):
     one.wait_until_prepared()
     assert one.measure() == {"rounds": 1, "start": 0, "process": os.getpid()}
     assert one.peak_mib() is None
+
+
+def test_nor_does_any_that_is_only_tried_out(tmp_path, contenders):
+    one = worker.start(Contender(contenders.counting), {"start": 0}, tmp_path, 1, isolate=False)
+    one.wait_until_prepared()
+    assert one.measure()["process"] == os.getpid()
+
+
+def test_here_too_what_is_printed_is_not_on_stdout(tmp_path, contenders, capsys):
+    one = worker.start(Contender(contenders.chatty, isolated=False), {}, tmp_path, 1)
+    one.wait_until_prepared()
+    assert one.measure() == {"seconds": 1.0}
+    assert capsys.readouterr() == ("", "not a result\n")
+
+
+def test_here_too_a_failed_preparation_is_told_in_a_line(tmp_path, contenders):
+    def prepare(settings, work):
+        return contenders.broken(settings, work)()
+
+    one = worker.start(Contender(prepare, isolated=False), {}, tmp_path, 1)
+    with pytest.raises(worker.ContenderFailed, match=r"^ValueError: seven is not a colour \(contenders.py, line \d+\)$"):
+        one.wait_until_prepared()

@@ -125,6 +125,15 @@ class TestSearch:
             [hit] = collection.search_vectors(["mine"], truth["coffee.png"][None], 1)
         assert replace(hit, path="", score=0.0) == Hit("mine", 1, 0.0, "coffee.png", "")
 
+    def test_each_query_has_a_list_even_where_everything_it_found_is_gone(self, copied, photos, tiny_encoder, truth):
+        vectors = np.stack([truth["coffee.png"], truth["rocket.jpg"]])
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            collection.index()
+            with Catalog.open(copied, writable=True) as catalog:
+                catalog.forget([str(photos / "coffee.png")])
+            answers = collection.search_each(["coffee", "rocket"], vectors, 1)
+        assert [[(hit.query, hit.rank, hit.id) for hit in hits] for hits in answers] == [[], [("rocket", 1, "rocket.jpg")]]
+
     def test_no_queries(self, made, tiny_encoder):
         with Collection.open(made, encoder=tiny_encoder) as collection:
             assert collection.search([]) == []
@@ -238,6 +247,12 @@ class TestOpening:
         monkeypatch.chdir(made.parent)
         with Collection.open("photos.collection") as collection:
             assert len(collection) == len(truth)
+
+    def test_it_is_counted_anew_after_a_commit(self, copied, truth):
+        with Collection.open(copied) as collection, Catalog.open(copied, writable=True) as writer:
+            assert len(collection) == len(truth)
+            writer.forget([next(iter(writer.known_files()))])
+            assert len(collection) == len(truth) - 1
 
     def test_no_collection(self, tmp_path):
         with pytest.raises(CollectionNotFoundError, match="is a folder but not a collection"):

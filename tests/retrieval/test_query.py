@@ -7,7 +7,7 @@ from PIL import Image
 
 from retrieval.errors import QueryError
 from retrieval.images import open_image
-from retrieval.query import Query, embed, parse
+from retrieval.query import Query, embed, opened, parse, text_query
 
 
 def refused(text):
@@ -53,6 +53,13 @@ class TestTexts:
         monkeypatch.chdir(tmp_path)
         Path("dog").mkdir()
         assert parse("dog") == Query("dog")
+
+
+    def test_words_alone(self, photo_folder):
+        name = str(photo_folder / "rocket.jpg")
+        assert text_query(f" {name} ") == Query(name)
+        with pytest.raises(QueryError, match="^The query is empty"):
+            text_query(" ")
 
 
 class TestImages:
@@ -115,6 +122,14 @@ class TestEmbed:
         [vector] = embed([parse(str(turned))], tiny_encoder)
         expected = tiny_encoder.encode_images([open_image(photo_folder / "rocket.jpg")[0]])
         np.testing.assert_allclose(vector, expected[0], atol=1e-6)
+
+    def test_content_and_open_images(self, photo_folder, tiny_encoder):
+        rocket = photo_folder / "rocket.jpg"
+        [expected] = embed([Query("rocket", rocket)], tiny_encoder)
+        content = Query("rocket", rocket.read_bytes())
+        ready = opened(content, tiny_encoder)
+        assert ready.shown == "rocket" and ready.image.mode == "RGB" and opened(ready, tiny_encoder) is ready
+        np.testing.assert_array_equal(embed([content, ready], tiny_encoder), [expected] * 2)
 
     def test_no_queries(self, tiny_encoder):
         assert embed([], tiny_encoder).shape == (0, 32)

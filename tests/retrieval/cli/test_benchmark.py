@@ -231,6 +231,7 @@ def test_published_numbers_that_do_not_match(run, karpathy, tiny_model, tiny_enc
     monkeypatch.setattr(published, "_numbers_of", lambda model: published._table()[tiny_encoder.name])
     done = run("benchmark", "flickr30k", "--root", karpathy, "--model", tiny_model, "--check-published", "--json")
     assert done.status == 1, done.err
+    assert done.objects[0]["settings"]["exact_preprocess"] is True  # as what is published was measured
     checks = done.objects[0]["published"]
     assert [(one["direction"], one["k"]) for one in checks] == [
         (direction, k) for direction in ("text_to_image", "image_to_text") for k in (1, 5, 10)]

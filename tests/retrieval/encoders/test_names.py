@@ -37,6 +37,13 @@ def test_bare_architecture_takes_its_best_published_weights(architecture, tag):
     assert names.resolve(architecture).name == f"{architecture}/{tag}"
 
 
+def test_models_of_a_repository():
+    assert names.models_of_repository("timm/vit_base_patch32_clip_224.openai") == [
+        "ViT-B-32/openai", "ViT-B-32-quickgelu/openai"]
+    assert names.models_of_repository("timm/ViT-B-16-SigLIP") == ["ViT-B-16-SigLIP/webli"]
+    assert names.models_of_repository("nobody/nothing") == []
+
+
 def test_no_default_is_a_small_scale_ablation():
     for architecture in {architecture for architecture, _ in open_clip.list_pretrained()}:
         tag = names.default_tag(architecture)

@@ -1,0 +1,59 @@
+"""Collections to measure with: of generated photos, or made up, of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.kept import kept, remove
+
+DIM = 512
+_BLOCK = 50_000
+
+
+def indexed(folder: Path, path: Path, model: str) -> Path:
+    """The collection of the folder's photos at `path`, made or brought up to date by the code at hand."""
+    from retrieval.errors import RetrievalError
+    from retrieval.maintain import Options, index_sources
+
+    options = Options(model=model)
+    try:
+        index_sources([folder], path, options)
+    except RetrievalError:  # left by another version of the code
+        remove(path)
+        index_sources([folder], path, options)
+    return path
+
+
+def made_up(work: Path, n: int) -> Path:
+    """A collection of n random unit vectors of 512 dimensions; ids are row numbers, files are nowhere."""
+    from retrieval.manifest import SCHEMA_VERSION
+
+    name = f"made-up-{n}-schema-{SCHEMA_VERSION}.collection"
+    return kept(work / name, lambda folder: _make_up(folder, n))
+
+
+def random_units(count: int, seed: int):
+    """(count, 512) float32 unit rows."""
+    import numpy as np
+
+    rows = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _make_up(folder: Path, n: int) -> None:
+    from retrieval.catalog import Catalog, Document, FileState
+    from retrieval.collection import VECTORS_FOLDER, Collection
+    from retrieval.manifest import EncoderRecord, Manifest
+    from retrieval.vectors import VectorStore
+
+    folder.mkdir()
+    store = VectorStore(folder / VECTORS_FOLDER, DIM, 0)
+    with Catalog.create(folder) as catalog:
+        for start in range(0, n, _BLOCK):
+            rows = store.append(random_units(min(_BLOCK, n - start), seed=start))
+            catalog.commit(
+                [Document(FileState(f"/photos/{row:07}.jpg", 1, 1), str(row), f"{row:032x}") for row in rows],
+                rows,
+            )
+            store.n += len(rows)
+        Collection(folder, Manifest(EncoderRecord("made up", DIM, "")), catalog).refresh_index()

@@ -1,0 +1,26 @@
+import numpy as np
+
+from benchmarks.collections import indexed, made_up, random_units
+from benchmarks.photos import photos
+from retrieval.collection import Collection
+
+
+def test_a_made_up_collection_finds_its_own_vectors(tmp_path):
+    path = made_up(tmp_path, 60)
+    vectors = random_units(60, seed=0)
+    with Collection.open(path) as collection:
+        assert len(collection) == 60
+        np.testing.assert_allclose(collection.vectors.take(np.arange(60)), vectors, atol=5e-4)
+        hits = collection.search_vectors(["a", "b"], vectors[[7, 41]], 1)
+    assert [(hit.id, hit.path) for hit in hits] == [("7", "/photos/0000007.jpg"), ("41", "/photos/0000041.jpg")]
+    assert (path / "index.faiss").exists()
+    assert made_up(tmp_path, 60) == path
+
+
+def test_what_another_version_left_is_made_anew(tmp_path, tiny_encoder):
+    path = tmp_path / "photos.collection"
+    path.mkdir()
+    (path / "manifest.json").write_text("{}")
+    indexed(photos(tmp_path, 32, 32, 2), path, tiny_encoder.name)
+    with Collection.open(path) as collection:
+        assert len(collection) == 2

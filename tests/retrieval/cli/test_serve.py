@@ -1,0 +1,41 @@
+"""The real command in a process of its own."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+
+def test_serves_until_it_is_told_to_end(run, collection):
+    command = [sys.executable, "-m", "retrieval", "serve", str(collection), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stderr.readline()
+            found = re.fullmatch(
+                rf"Serving 6 images of {collection} at (http://127\.0\.0\.1:\d+)\. Ctrl-C ends it\.\n", line
+            )
+            assert found, line + process.stderr.read()
+            with urlopen(f"{found[1]}/search?q=a+cat&q=a+rocket&k=2", timeout=60) as answer:
+                hits = json.load(answer)["hits"]
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (0, "", "Ending.\n")
+    printed = run("search", collection, "a cat", "a rocket", "-k", 2, "--json").objects
+    assert [hit.pop("score") for hit in hits] == pytest.approx([hit.pop("score") for hit in printed], abs=2e-6)
+    assert hits == printed
+
+
+def test_mistakes_in_a_sentence(run, collection, tmp_path):
+    done = run("serve", tmp_path / "nothing.collection", "--port", 0)
+    assert (done.status, done.out) == (1, "") and done.err.startswith("Error: There is no collection at")
+    done = run("serve", collection, "--host", "192.0.2.1")
+    assert (done.status, done.out) == (1, "") and done.err.startswith("Error: Cannot listen on 192.0.2.1, port 8000")
+    assert run("serve", collection, "--port", 65536).status == 2
