@@ -252,8 +252,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
+    """corpus.remote is a client."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.corpus.remote"}
 
 
 def test_sqlite_lives_in_the_catalogue():
