@@ -13,14 +13,14 @@ _BLOCK = 50_000
 def indexed(folder: Path, path: Path, model: str) -> Path:
     """The collection of the folder's photos at `path`, made or brought up to date by the code at hand."""
     from retrieval.errors import RetrievalError
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
 
     options = Options(model=model)
     try:
-        index_folders([folder], path, options)
+        index_sources([folder], path, options)
     except RetrievalError:  # left by another version of the code
         remove(path)
-        index_folders([folder], path, options)
+        index_sources([folder], path, options)
     return path
 
 

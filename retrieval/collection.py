@@ -44,7 +44,7 @@ def vectors_folders(path: Path) -> list[Path]:
 
 
 class Collection:
-    """Open one with `Collection.open`; make or update one with `index_folders`."""
+    """Open one with `Collection.open`; make or update one with `index_sources`."""
 
     def __init__(self, path: Path, manifest: Manifest, catalog: Catalog):
         self.path = path

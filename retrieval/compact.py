@@ -8,7 +8,6 @@ is removed by the next run that writes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable
@@ -16,6 +15,7 @@ from typing import Iterable
 import numpy as np
 
 from retrieval.collection import Collection, vectors_folder, vectors_folders
+from retrieval.corpus.addresses import absolute, starts_within
 from retrieval.errors import CollectionError
 from retrieval.vectors import VectorStore
 from retrieval.writing import opened_to_write, remove_leftovers
@@ -54,8 +54,8 @@ def compact(path: Path) -> CompactReport:
     return CompactReport(path, len(live), rows - len(live), before - after)
 
 
-def forget(path: Path, places: Iterable[Path]) -> int:
-    """Drop the documents of these files and of all files below these folders; says how many.
+def forget(path: Path, places: Iterable[str | Path]) -> int:
+    """Drop the documents of these files, and of all below these folders, archives and URIs; says how many.
 
     The files need not be there any more, and are not touched if they are. Raises CollectionError
     if no document lies at or below one of the places; then none is dropped.
@@ -64,8 +64,8 @@ def forget(path: Path, places: Iterable[Path]) -> int:
         known = catalog.known_files()
         gone: set[str] = set()
         for place in places:
-            name = os.path.abspath(place)
-            below = name.rstrip(os.sep) + os.sep
+            name = absolute(place)
+            below = starts_within([name])
             found = {file for file in known if file == name or file.startswith(below)}
             if not found:
                 raise CollectionError(

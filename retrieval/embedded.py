@@ -20,7 +20,7 @@ from retrieval.errors import (
     NOTICE, CollectionError, CollectionNotFoundError, EncoderMismatchError, SchemaError, WeightsError,
 )
 from retrieval.files import cache_folder
-from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.maintain import Options, Watcher, index_sources
 
 log = logging.getLogger("retrieval")
 _NAME_LENGTH = 60
@@ -43,7 +43,7 @@ def open_embedded(
     model's weights have changed, or the kept collection is damaged, all is embedded anew. Of
     several runs at once one embeds and the others wait for it. The encoder is loaded already.
 
-    folders  at least one; of several, see `retrieval.maintain.index_folders`
+    folders  at least one; of several, see `retrieval.maintain.index_sources`
     model    a name as for `retrieval.encoders.load_encoder`; None and "auto" are the same choice
 
     Raises CorpusError, EncoderError, CollectionError. The caller closes the collection.
@@ -56,13 +56,13 @@ def open_embedded(
         was_there = path.exists()
         damaged = _is_damaged(path)
         try:
-            index_folders(folders, path, options, rebuild=damaged, watcher=watcher)
+            index_sources(folders, path, options, rebuild=damaged, watcher=watcher)
             return _opened(path, options)
         except (EncoderMismatchError, WeightsError):
             if not was_there:
                 raise
             log.log(NOTICE, "%s is no longer what was kept for %s; embedding anew.", options.model, folders[0])
-            index_folders(folders, path, options, rebuild=True, watcher=watcher)
+            index_sources(folders, path, options, rebuild=True, watcher=watcher)
             return _opened(path, options)
 
 

@@ -3,6 +3,7 @@
     RetrievalError
     ├── VectorIndexError ...    see indexes.errors
     ├── ImageError              an image that cannot be read
+    ├── MissingPackageError     an optional package that is not installed
     ├── EncoderError
     │   ├── UnknownModelError   no model of that name
     │   ├── WeightsError        a known model whose weights are not to be had
@@ -33,6 +34,10 @@ NOTICE = 25
 
 class ImageError(RetrievalError):
     """An image that cannot be read; the message is the reason alone, callers add the path."""
+
+
+class MissingPackageError(RetrievalError):
+    """An optional package that is not installed; the message says how to install it."""
 
 
 class EncoderError(RetrievalError):

@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.catalog import Catalog, Document, FileState, Takeover
 from retrieval.contents import Contents
-from retrieval.corpus.addresses import INSIDE
+from retrieval.corpus.addresses import starts_within
 from retrieval.corpus.found import FoundImage, Scan
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
@@ -57,9 +57,9 @@ def plan(
         if known.get(file.state.path) != file.state or file.state.path in again
         or file.captions not in (None, captions.get(file.state.path, ()))
     ]
-    roots = {str(root) for root in found.roots}
-    below = _starts_within(roots)
-    unseen = _starts_within(place for place, _ in found.unreadable)
+    roots = set(found.roots)
+    below = starts_within(roots)
+    unseen = starts_within(place for place, _ in found.unreadable)
     passed_over = {video.state.path for video in found.videos}
     gone = [
         path for path in known
@@ -69,11 +69,6 @@ def plan(
         and path.rpartition(INSIDE)[0] not in passed_over
     ]
     return Plan(to_read, len(found.images) - len(to_read), gone)
-
-
-def _starts_within(places: Iterable[str]) -> tuple[str, ...]:
-    """How the addresses begin of what lies within folders and archives."""
-    return tuple(place.rstrip(os.sep) + mark for place in places for mark in (os.sep, INSIDE))
 
 
 @dataclass
@@ -157,7 +152,7 @@ def encode_captions(
     catalog: Catalog,
     store: VectorStore,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     progress: Progress = lambda count: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
@@ -165,7 +160,7 @@ def encode_captions(
 
     Says how many; fewer than there are if it was asked to stop. Raises as `encode_files` does.
     """
-    done, rhythm = 0, Rhythm(batch_size)
+    done, rhythm = 0, Rhythm(batch_size or encoder.batch_size)
     for batch in rhythm.batches(texts, stop):
         begun = monotonic()
         vectors = encoder().encode_texts(batch)
@@ -243,6 +238,8 @@ class _Ids:
             if name not in self._taken:
                 break
             name = f"{parent.name or parent.anchor.strip(os.sep)}/{name}"
+        if name in self._taken:  # paths are all different, but some URIs differ only in what paths leave out
+            name = file.state.path
         self._taken.add(name)
         self._by_path[file.state.path] = name
         return name

@@ -1,4 +1,4 @@
-"""Making collections from folders and bringing them up to date."""
+"""Making collections from folders, archives, lists and tables, and bringing them up to date."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Callable, Sequence
 from retrieval import ingest
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
-from retrieval.corpus.folder import scan
 from retrieval.corpus.found import Scan
 from retrieval.corpus.moving import sample, told_passed_over
+from retrieval.corpus.scanning import Source, TableOptions, scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
 from retrieval.errors import CorpusError
 from retrieval.manifest import IndexRecord, Manifest
@@ -95,25 +95,27 @@ class IndexReport:
     passed_over: int = 0
 
 
-def index_folders(
-    folders: Sequence[Path],
+def index_sources(
+    sources: Sequence[Source],
     path: Path,
     options: Options = Options(),
     *,
+    tables: TableOptions = TableOptions(),
     rebuild: bool = False,
     watcher: Watcher = Watcher(),
     encoder: EncoderOnDemand | None = None,
 ) -> IndexReport:
-    """Make a collection of the folders' images at `path`, or bring an existing one up to date.
+    """Make a collection of the sources' images at `path`, or bring an existing one up to date.
 
-    Only new content is encoded; documents whose files are gone from the given folders are
+    Only new content is encoded; documents that are gone from the given folders and archives are
     dropped. An interrupted run leaves what it committed, and the next one goes on from there.
     A new collection that would hold no image at all is not left behind.
 
+    sources  what `retrieval.corpus.scanning.scan` takes: folders, images, archives, tables, URIs, lists
     rebuild  start anew; the old collection is replaced at the end, and kept on failure
     encoder  keeps what this run loads, for a next run
 
-    Raises CorpusError, EncoderError, CollectionError.
+    Raises CorpusError, CaptionsError, MissingPackageError, EncoderError, CollectionError.
     """
     put_back(path)
     new = is_vacant(path)
@@ -121,14 +123,14 @@ def index_folders(
         old = require_collection(path, rebuild)
         if rebuild and old and options.captions is None:
             options = replace(options, captions=old.captions is not None)
-    found = sample(scan(folders), options.frames, options.video_every)
+    found = sample(scan(sources, tables), options.frames, options.video_every)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
-        raise CorpusError(_nothing_found(folders, found) + unchanged)
+        raise CorpusError(_nothing_found(sources, found) + unchanged)
     require_writable(path)
     encoder = encoder or EncoderOnDemand()
     if new:
-        return _make(path, folders, found, options, watcher, encoder)
+        return _make(path, sources, found, options, watcher, encoder)
     if not rebuild:
         return _update(path, found, options, watcher, encoder)
     target = beside(path, "rebuild")
@@ -137,7 +139,7 @@ def index_folders(
         shutil.rmtree(target, ignore_errors=True)
         try:
             to_the_end = replace(watcher, stop=lambda: False)
-            report = _make(target, folders, found, options, to_the_end, encoder)
+            report = _make(target, sources, found, options, to_the_end, encoder)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
@@ -146,7 +148,7 @@ def index_folders(
 
 
 def _make(
-    path: Path, folders: Sequence[Path], found: Scan, options: Options, watcher: Watcher,
+    path: Path, sources: Sequence[Source], found: Scan, options: Options, watcher: Watcher,
     encoder: EncoderOnDemand,
 ) -> IndexReport:
     """A new collection at `path`; none if it would stay empty."""
@@ -157,7 +159,7 @@ def _make(
     try:
         report = _update(path, found, options, watcher, encoder)
         if not report.images and not report.interrupted:
-            raise CorpusError(_nothing_readable(folders, report.skipped))
+            raise CorpusError(_nothing_readable(sources, report.skipped))
     except BusyError:
         raise  # what another run is writing is not ours to clear away
     except BaseException:
@@ -243,18 +245,22 @@ def _choose_encoder(
         check_same_encoder(manifest.encoder, encoder.loaded, str(path))
 
 
-def _nothing_found(folders: Sequence[Path], found: Scan) -> str:
-    names = ", ".join(map(str, folders))
-    more = f" {found.unreadable[0][0]}: {found.unreadable[0][1]}." if found.unreadable else ""
-    if found.videos:
-        more += f" {told_passed_over(len(found.videos))}"
-    return f"No images in {names} (looked for files named .jpg, .png, .webp and the like).{more}"
+def _nothing_found(sources: Sequence[Source], found: Scan) -> str:
+    videos = f" {told_passed_over(len(found.videos))}" if found.videos else ""
+    if not found.unreadable:
+        return f"No images in {_names(sources)} (looked for files named .jpg, .png, .webp and the like).{videos}"
+    path, reason = found.unreadable[0]
+    more = f" The first of {len(found.unreadable)}:" if len(found.unreadable) > 1 else ""
+    return f"No images in {_names(sources)} that can be read.{more} {path}: {reason}.{videos}"
 
 
-def _nothing_readable(folders: Sequence[Path], skipped: Sequence[tuple[str, str]]) -> str:
-    names = ", ".join(map(str, folders))
+def _nothing_readable(sources: Sequence[Source], skipped: Sequence[tuple[str, str]]) -> str:
     path, reason = skipped[0]
     return (
-        f"None of the {len(skipped)} image files in {names} could be read, so no collection was "
+        f"None of the {len(skipped)} image files in {_names(sources)} could be read, so no collection was "
         f"made. The first: {path}: {reason}."
     )
+
+
+def _names(sources: Sequence[Source]) -> str:
+    return ", ".join(str(one) if isinstance(one, str | Path) else "the list" for one in sources)

@@ -9,9 +9,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Callable, Iterator, Sequence
 
-from retrieval.errors import CollectionError, EncoderError, RetrievalError
+from retrieval.corpus import sidecars
+from retrieval.corpus.addresses import is_uri
+from retrieval.corpus.scanning import expanded
+from retrieval.errors import CollectionError, CorpusError, EncoderError, RetrievalError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
-from retrieval.maintain import IndexReport, Options, Watcher, index_folders
+from retrieval.maintain import IndexReport, Options, Watcher, index_sources
 from retrieval.reading import EncoderOnDemand
 
 QUIET_MS = 300  # a burst of changes is over after so long a pause
@@ -21,7 +24,7 @@ RETRY_SECONDS = 10.0  # after an update that failed: the cause may go away by it
 
 
 def watch(
-    folders: Sequence[Path],
+    sources: Sequence[str | Path],
     path: Path,
     options: Options,
     *,
@@ -34,15 +37,20 @@ def watch(
     The encoder stays loaded; others may write to the collection between two updates. An update
     that fails is told once, as a sentence, and tried again after some seconds.
 
-    Raises RetrievalError if the first update fails, or watchfiles is not installed.
+    sources  folders, images, archives and tables; of a table that file alone is watched, and not
+             the images it names
+
+    Raises RetrievalError if a source lies elsewhere, the first update fails, or watchfiles is not
+    installed.
     """
+    places = [Path(os.path.abspath(place)) for place in _on_this_machine(sources)]
     encoder, watcher = EncoderOnDemand(), Watcher(stop=stop.is_set)
     first, told, due = True, "", math.inf
-    for changed in _changes(folders, path, stop):
+    for changed in _changes(places, path, stop):
         if not changed and monotonic() < due:
             continue
         try:
-            report = index_folders(folders, path, options, watcher=watcher, encoder=encoder)
+            report = index_sources(sources, path, options, watcher=watcher, encoder=encoder)
         except (RetrievalError, OSError) as error:
             if first:
                 raise
@@ -57,7 +65,7 @@ def watch(
             on_update(report)
 
 
-def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iterator[bool]:
+def _changes(places: Sequence[Path], path: Path, stop: threading.Event) -> Iterator[bool]:
     """Whether something changed, twice a second or after a burst of changes.
 
     The first tick after watching begins says yes: what happened before it was not seen.
@@ -65,7 +73,7 @@ def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iter
     watchfiles = _watchfiles()
     unseen = True
     while not stop.is_set():
-        there = _present(folders)
+        there = _present(places)
         if not there:
             yield unseen
             unseen = False
@@ -73,33 +81,47 @@ def _changes(folders: Sequence[Path], path: Path, stop: threading.Event) -> Iter
             continue
         unseen = True
         for changes in watchfiles.watch(
-            *there, watch_filter=_matters(path), debounce=LONGEST_BURST_MS, step=QUIET_MS,
+            *there, watch_filter=_matters(path, places), debounce=LONGEST_BURST_MS, step=QUIET_MS,
             rust_timeout=TICK_MS, yield_on_timeout=True, stop_event=stop,
         ):
             yield unseen or bool(changes)
             unseen = False
-            if _present(folders) != there:  # one went, came back, or was replaced: watch anew
+            if _present(places) != there:  # one went, came back, or was replaced: watch anew
                 unseen = True
                 break
 
 
-def _present(folders: Sequence[Path]) -> dict[Path, int]:
-    """The folders that are there, and which ones they are (inodes)."""
-    return {folder: folder.stat().st_ino for folder in folders if folder.exists()}
+def _on_this_machine(sources: Sequence[str | Path]) -> list[str]:
+    """Each place by itself. Raises CorpusError."""
+    for source in map(str, sources):
+        if source == "-" or is_uri(source):
+            raise CorpusError(
+                f"{source} cannot be watched: give folders or files of this machine, or use `retrieval index`."
+            )
+    return [str(place) for source in sources for place in expanded(source)]
 
 
-def _matters(collection: Path) -> Callable[[Any, str], bool]:
+def _present(places: Sequence[Path]) -> dict[Path, int]:
+    """The places that are there, and which ones they are (inodes)."""
+    return {place: place.stat().st_ino for place in places if place.exists()}
+
+
+def _matters(collection: Path, places: Sequence[Path]) -> Callable[[Any, str], bool]:
     """Whether a change may be one of images; what is hidden, or written here, is not."""
     own = os.path.realpath(collection)
+    given = set(map(os.path.realpath, places))  # archives and tables among them
 
     def matters(_: Any, changed: str) -> bool:
         real = os.path.realpath(changed)
         if real == own or real.startswith(own + os.sep):
             return False
+        if real in given:
+            return True
         path = Path(changed)
         if path.name.startswith("."):
             return False
-        return path.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES or not path.is_file()  # a folder, or gone
+        matters_by_name = SUFFIXES | VIDEO_SUFFIXES | frozenset(sidecars.SUFFIXES)
+        return path.suffix.lower() in matters_by_name or not path.is_file()  # a folder, or gone
 
     return matters
 

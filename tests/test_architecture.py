@@ -47,10 +47,13 @@ RETRIEVAL = [
 INSIDE = [
     [
         "retrieval.corpus",
-        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.addresses  retrieval.corpus.records",
-        "retrieval.corpus.folder  retrieval.corpus.moving",
-        "retrieval.corpus.sources  retrieval.corpus.layouts",
-        "retrieval.corpus.captions  retrieval.corpus.qrels  retrieval.corpus.staging",
+        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.sidecars  retrieval.corpus.records"
+        "  retrieval.corpus.parquet",
+        "retrieval.corpus.archives  retrieval.corpus.remote",
+        "retrieval.corpus.addresses  retrieval.corpus.folder",
+        "retrieval.corpus.sources  retrieval.corpus.layouts  retrieval.corpus.listing  retrieval.corpus.moving",
+        "retrieval.corpus.captions  retrieval.corpus.qrels  retrieval.corpus.staging  retrieval.corpus.tables",
+        "retrieval.corpus.scanning",
         "retrieval.corpus.datasets.files",
         "retrieval.corpus.datasets.flickr  retrieval.corpus.datasets.coco  retrieval.corpus.datasets.multilingual"
         "  retrieval.corpus.datasets.shards  retrieval.corpus.datasets.table",
@@ -94,7 +97,7 @@ INSIDE = [
     ],
     [
         "retrieval.exchange  retrieval.exchange.check  retrieval.exchange.entries"
-        "  retrieval.exchange.folders  retrieval.exchange.parquet",
+        "  retrieval.exchange.folders",
         "retrieval.exchange.clip_folder  retrieval.exchange.rclip  retrieval.exchange.exporting",
         "retrieval.exchange.importing",
     ],
@@ -254,8 +257,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
+    """corpus.remote is a client."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.corpus.remote"}
 
 
 def test_sqlite_lives_in_the_catalogue():

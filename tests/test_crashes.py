@@ -25,7 +25,7 @@ from retrieval.collection import Collection
 from retrieval.compact import compact, forget
 from retrieval.errors import CollectionNotFoundError
 from retrieval.images import open_image
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 from retrieval.manifest import Manifest
 
 BATCH = 2
@@ -66,7 +66,7 @@ class Mosaic:
 
 def index(folder, path, encoder, captions=None, **options):
     maintain.load_encoder = maintain.load_recorded_encoder = lambda *_, **__: encoder
-    return index_folders([folder], path, Options(batch_size=BATCH, captions=captions), **options)
+    return index_sources([folder], path, Options(batch_size=BATCH, captions=captions), **options)
 
 
 def describe(path):
@@ -277,14 +277,14 @@ def test_a_killed_run_with_a_real_encoder(photo_folder, tmp_path, tiny_encoder):
     script = """if True:
         import os, signal, sys
         from pathlib import Path
-        from retrieval.maintain import Options, Watcher, index_folders
+        from retrieval.maintain import Options, Watcher, index_sources
         batches = []
         def on_batch(count):
             batches.append(count)
             if len(batches) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
         folder, path, model = sys.argv[1:]
-        index_folders([Path(folder)], Path(path), Options(model, "cpu", "float32", 2),
+        index_sources([Path(folder)], Path(path), Options(model, "cpu", "float32", 2),
                       watcher=Watcher(on_batch=on_batch))
     """
     command = [sys.executable, "-c", script, str(photo_folder), str(path), tiny_encoder.name]
@@ -296,10 +296,10 @@ def test_a_killed_run_with_a_real_encoder(photo_folder, tmp_path, tiny_encoder):
         assert sorted(hit.id for hit in hits) == committed
 
     options = Options(tiny_encoder.name, "cpu", "float32", 2)
-    report = index_folders([photo_folder], path, options)
+    report = index_sources([photo_folder], path, options)
     assert (report.images, report.encoded, report.unchanged) == (6, 2, 4)
     at_once = tmp_path / "at once.collection"
-    index_folders([photo_folder], at_once, options)
+    index_sources([photo_folder], at_once, options)
     rows = []
     for one in (path, at_once):
         with Collection.open(one) as collection:

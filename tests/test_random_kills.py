@@ -22,7 +22,7 @@ from PIL import Image
 from retrieval import maintain
 from retrieval.collection import Collection
 from retrieval.images import open_image
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 IMAGES = 300
 BATCH = 4
@@ -55,7 +55,7 @@ class Logging:
 
 def index(folder, path, encoder):
     maintain.load_encoder = maintain.load_recorded_encoder = lambda *_, **__: encoder
-    return index_folders([folder], path, Options(batch_size=BATCH))
+    return index_sources([folder], path, Options(batch_size=BATCH))
 
 
 def main(folder, path, log, kills):

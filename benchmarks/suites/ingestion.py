@@ -1,6 +1,6 @@
 """From a folder of JPEGs to a searchable collection.
 
-Ours is index_folders: scan, read, hash, decode, turn upright, embed, commit, build the index. The
+Ours is index_sources: scan, read, hash, decode, turn upright, embed, commit, build the index. The
 peer is the loop that people write: a torch DataLoader with two workers over open_clip's own
 preprocessing, float32, vectors saved as one .npy. Both load the model within the measured time. The
 peer's memory is that of its main process, without the loader's workers.
@@ -78,19 +78,19 @@ def _run_again(size: str, width: int, height: int, count: int) -> Case:
 
 def index_anew(settings: Mapping[str, Any], work: Path, again: bool = False) -> Measure:
     """Index into a new collection, or `again` into one that has everything already."""
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
 
     folder = photos(work, settings["width"], settings["height"], settings["images"])
     options = Options(model=name_for_us(settings["model"], work))
     collection = work / "ingestion.collection"
     remove(collection)
     if again:
-        index_folders([folder], collection, options)
+        index_sources([folder], collection, options)
 
     def measure() -> Metrics:
         if not again:
             remove(collection)
-        taken = timing.seconds(lambda: index_folders([folder], collection, options))
+        taken = timing.seconds(lambda: index_sources([folder], collection, options))
         return {"seconds": taken, "images_per_second": settings["images"] / taken}
 
     return measure
@@ -99,7 +99,7 @@ def index_anew(settings: Mapping[str, Any], work: Path, again: bool = False) -> 
 def stages_and_pipeline(settings: Mapping[str, Any], work: Path) -> Measure:
     from retrieval.corpus.folder import scan
     from retrieval.encoders import load_encoder
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
     from retrieval.reading import EncoderOnDemand, read_ahead
 
     folder = photos(work, settings["width"], settings["height"], settings["images"])
@@ -117,7 +117,7 @@ def stages_and_pipeline(settings: Mapping[str, Any], work: Path) -> Measure:
             lambda: [loaded().encode_prepared(prepared[i : i + batch]) for i in range(0, len(files), batch)]
         )
         remove(collection)
-        pipeline = timing.seconds(lambda: index_folders([folder], collection, options, encoder=loaded))
+        pipeline = timing.seconds(lambda: index_sources([folder], collection, options, encoder=loaded))
         return {
             "share_of_limit": (decoding + encoding) / pipeline,
             **{f"{what}_images_per_second": len(files) / seconds for what, seconds in

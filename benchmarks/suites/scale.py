@@ -78,14 +78,14 @@ def _of_photos(images: int) -> dict[str, Any]:
 
 
 def index_anew(settings: Mapping[str, Any], work: Path) -> Measure:
-    from retrieval.maintain import Options, index_folders
+    from retrieval.maintain import Options, index_sources
 
     folder, collection = _photos(settings, work), _collection(settings, work)
 
     def measure() -> Metrics:
         remove(collection)
         worker.forget_peak()
-        taken = timing.seconds(lambda: index_folders([folder], collection, Options(settings["model"])))
+        taken = timing.seconds(lambda: index_sources([folder], collection, Options(settings["model"])))
         return {
             "seconds": taken, "images_per_second": settings["images"] / taken, "peak_mib": worker.peak_mib()
         }
@@ -94,7 +94,7 @@ def index_anew(settings: Mapping[str, Any], work: Path) -> Measure:
 
 
 def index_again(settings: Mapping[str, Any], work: Path) -> Measure:
-    from retrieval.maintain import index_folders
+    from retrieval.maintain import index_sources
     from retrieval.reading import EncoderOnDemand
 
     folder = _photos(settings, work)
@@ -102,7 +102,7 @@ def index_again(settings: Mapping[str, Any], work: Path) -> Measure:
 
     def measure() -> Metrics:
         encoder = EncoderOnDemand()
-        taken = timing.seconds(lambda: index_folders([folder], collection, encoder=encoder))
+        taken = timing.seconds(lambda: index_sources([folder], collection, encoder=encoder))
         if encoder.loaded:
             raise RuntimeError("an unchanged folder had the encoder loaded")
         return {"seconds": taken}

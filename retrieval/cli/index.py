@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,12 +16,20 @@ from retrieval.cli import options
     "retrieval index ~/Photos /mnt/scans -o everything.collection",
     "retrieval index ~/Photos --model ViT-B-32-SigLIP2-256",
     "retrieval index ~/Clips --video-every 10 --frames 3",
+    "retrieval index 'shards/{000..099}.tar' photos.zip -o shards.collection",
+    "retrieval index products.csv --images ~/products",
+    "retrieval index s3://bucket/photos",
+    "find ~/Photos -name '*.jpg' -print0 | retrieval index - -o photos.collection",
     "retrieval index ~/Photos                  # again: only what is new or changed",
     "retrieval index ~/Photos --with-captions  # captions that the source gives can then be found too",
 ))
-@click.argument("folders", nargs=-1, required=True, type=options.PATH, metavar="FOLDER...")
+@click.argument("sources", nargs=-1, required=True, type=options.PLACE, metavar="SOURCE...")
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
-              help="Where to keep the index.  [default: FOLDER's name + .collection, here]")
+              help="Where to keep the index.  [default: SOURCE's name + .collection, here]")
+@click.option("--images", type=options.PATH, metavar="FOLDER",
+              help="Where relative image paths of tables begin.  [default: the table's folder]")
+@click.option("--image-column", metavar="NAME", help="The column of paths or links, where a table calls it otherwise.")
+@click.option("--caption-column", metavar="NAME", help="The column of captions, likewise.")
 @options.model
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
 @click.option("--retry-failed", is_flag=True,
@@ -36,15 +45,24 @@ from retrieval.cli import options
 @options.exact_preprocess
 @options.as_json
 def command(
-    folders, output, model, rebuild, retry_failed, captions, frames, video_every, device, precision, batch_size,
-    exact_preprocess, as_json,
+    sources, output, images, image_column, caption_column, model, rebuild, retry_failed, captions, frames,
+    video_every, device, precision, batch_size, exact_preprocess, as_json,
 ) -> None:
-    """Make FOLDERs of images searchable, or bring a collection up to date.
+    """Make images searchable, or bring a collection up to date.
 
-    Images in all subfolders are found by their file names; hidden files and folders are passed
-    over. Only content that is new is encoded: moved, renamed, touched and copied files are
-    recognised. Unreadable files are named, skipped, and tried again when they change. Frames of
-    videos and animations are images of their own with --video-every and --frames.
+    \b
+    A SOURCE is one of
+      a folder, image or video  subfolders too; hidden files and folders are passed over
+      an archive                .tar or .zip, read where it is; several as '{000..099}.tar'
+      a table                   .csv .tsv .jsonl .json .parquet, columns of images and captions
+      a URI                     s3://bucket/folder, gs://..., https://host/a.jpg
+      -                         paths and URIs on stdin, one a line or between NUL bytes
+
+    Captions are kept: of tables, and of .txt or .json files beside images. Only content that is
+    new is encoded: moved, renamed, touched and copied files are recognised. Unreadable files are
+    named, skipped, and tried again when they change. What is gone from a folder, an archive or a
+    bucket is dropped; lists and tables drop nothing. Frames of videos and animations are images
+    of their own with --video-every and --frames.
 
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
@@ -54,21 +72,27 @@ def command(
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
     from retrieval.corpus.moving import told_passed_over
-    from retrieval.maintain import Options, Watcher, index_folders
+    from retrieval.corpus.tables import TableOptions, is_table
+    from retrieval.maintain import Options, Watcher, index_sources
 
-    path = output or default_collection(folders[0])
+    path = output or default_collection(sources)
+    of_tables = {"--images": images, "--image-column": image_column, "--caption-column": caption_column}
+    given = next((name for name, value in of_tables.items() if value), None)
+    if given and not any(map(is_table, sources)):
+        raise click.UsageError(f"{given} is about tables, and none of the sources is one.")
     # A rebuild leaves nothing half-done to be kept.
     interrupts = nullcontext() if rebuild else Interrupts(
         "Finishing the batch in hand; press Ctrl-C again to end at once."
     )
     try:
         with out.progress_bar("Encoding") as (set_total, advance), interrupts as asked:
-            report = index_folders(
-                folders, path,
+            report = index_sources(
+                [sys.stdin.buffer if source == "-" else source for source in sources], path,
                 Options(
                     model, device, precision, batch_size, exact_preprocess, retry_failed,
                     captions, frames, video_every,
                 ),
+                tables=TableOptions(images, image_column, caption_column),
                 rebuild=rebuild,
                 watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )
@@ -105,7 +129,11 @@ def command(
     click.echo(f'Search it: retrieval search {out.shell_quoted(report.collection)} "what you look for"')
 
 
-def default_collection(folder: Path) -> Path:
-    """`NAME.collection` in the current folder."""
-    name = folder.absolute().resolve().name or "images"
+def default_collection(sources: Sequence[str]) -> Path:
+    """`NAME.collection` in the current folder: of several archives or the like, the name of their folder."""
+    from retrieval.corpus.scanning import source_name
+
+    name = source_name(sources)
+    if name is None:
+        raise click.UsageError("Say where to keep the index: -o COLLECTION. A list on stdin has no name.")
     return Path(f"{name}.collection")

@@ -18,6 +18,7 @@ class _Path(click.Path):
 
 
 PATH = _Path(path_type=Path)
+PLACE = _Path(path_type=str)  # a path or a URI, whose slashes must stay as they are
 
 model = click.option(
     "--model", "-m", metavar="NAME", envvar="RETRIEVAL_MODEL",

@@ -14,10 +14,11 @@ from retrieval.cli.index import default_collection
 @click.command("watch", epilog=options.examples(
     "retrieval watch ~/Photos",
     "retrieval watch ~/Photos /mnt/scans -o everything.collection",
+    "retrieval watch ~/inbox photos.tar -o inbox.collection",
 ))
-@click.argument("folders", nargs=-1, required=True, type=options.PATH, metavar="FOLDER...")
+@click.argument("sources", nargs=-1, required=True, type=options.PLACE, metavar="SOURCE...")
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
-              help="The collection to keep.  [default: FOLDER's name + .collection, here]")
+              help="The collection to keep.  [default: SOURCE's name + .collection, here]")
 @options.model
 @options.frames
 @options.video_every
@@ -25,8 +26,11 @@ from retrieval.cli.index import default_collection
 @options.precision
 @options.batch_size
 @options.exact_preprocess
-def command(folders, output, model, frames, video_every, device, precision, batch_size, exact_preprocess) -> None:
-    """Keep a collection of FOLDERs up to date while files come and go.
+def command(sources, output, model, frames, video_every, device, precision, batch_size, exact_preprocess) -> None:
+    """Keep a collection of SOURCEs up to date while files come and go.
+
+    A SOURCE is a folder, an archive or a table, as for `retrieval index`; what lies on other
+    machines cannot be watched.
 
     An ordinary `retrieval index` first, then one after each burst of changes, told in a line on
     stderr. The encoder stays loaded. An update that fails is told and tried again. Ctrl-C ends
@@ -47,7 +51,7 @@ def command(folders, output, model, frames, video_every, device, precision, batc
     try:
         with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
             watch(
-                folders, output or default_collection(folders[0]),
+                sources, output or default_collection(sources),
                 Options(
                     model, device, precision, batch_size, exact_preprocess, frames=frames, video_every=video_every,
                 ),

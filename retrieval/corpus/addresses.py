@@ -4,6 +4,7 @@
     /photos/shard.tar#a.jpg  a member of an archive
     /photos/a.gif#frame=12   a frame of an animation, or a page; the first one is 0
     /photos/a.mp4#t=83.5     a frame of a video, by the seconds from its beginning
+    s3://photos/a.jpg        anything that fsspec opens, and links to the web
 
 A file whose own name has a # comes before what it might mean otherwise.
 """
@@ -12,13 +13,18 @@ from __future__ import annotations
 
 import os
 import re
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from retrieval.corpus import remote
+from retrieval.corpus.archives import is_archive, open_archive
+from retrieval.corpus.found import INSIDE
+from retrieval.corpus.remote import is_uri
 from retrieval.errors import ImageError
 from retrieval.images.frames import animation_frame
 from retrieval.images.video import video_frame
 
-INSIDE = "#"  # parts a file from what lies within it
 _FRAME = re.compile(r"(?P<file>.+)#(?P<kind>frame|t)=(?P<number>\d+(?:\.\d+)?)", re.DOTALL)
 
 
@@ -61,26 +67,98 @@ def read(address: str) -> bytes:
 
     Raises ImageError.
     """
+    if is_uri(address):
+        return remote.read(address)
     frame = _FRAME.fullmatch(address)
     if frame and not os.path.lexists(address):
         if frame["kind"] == "t":
             return video_frame(Path(frame["file"]), float(frame["number"]))
         return animation_frame(read(frame["file"]), int(float(frame["number"])))
     try:
-        return Path(address).read_bytes()
+        try:
+            return Path(address).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            archive, name = _within(address)
+            if archive is None:
+                raise
+            return _read_member(archive, name)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
 def is_missing(address: str) -> bool:
-    """Whether there is certainly nothing at the address. Frames are there while their file is."""
+    """Whether there is certainly nothing at the address; of other machines nothing is certain.
+
+    Frames are there while their file is.
+    """
+    if is_uri(address):
+        return False
     frame = _FRAME.fullmatch(address)
     if frame and not os.path.lexists(address):
         return is_missing(frame["file"])
     try:
         os.lstat(address)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        archive, name = _within(address)
+        if archive is None:
+            return True
+        try:
+            opened = open_archive(archive)
+        except OSError:
+            return False
+        return name not in opened.members and opened.fault is None
     except OSError:
         return False  # it may be there, behind a folder that may not be entered
     return False
+
+
+def absolute(place: str | os.PathLike[str], base: str = "") -> str:
+    """The address of a place that a user names; a relative path begins at `base`, or here.
+
+    file:///photos/a.jpg is a path too.
+    """
+    place = os.fspath(place)
+    if place.lower().startswith("file://"):
+        place = "/" + urllib.parse.unquote(place[len("file://") :].partition("/")[2])
+    return place if is_uri(place) else os.path.abspath(os.path.join(base, place))
+
+
+def starts_within(places: Iterable[str]) -> tuple[str, ...]:
+    """How the addresses begin of what lies within folders and archives."""
+    return tuple(place.rstrip(os.sep) + mark for place in places for mark in _marks(place))
+
+
+def _marks(place: str) -> tuple[str, ...]:
+    """A folder "photos" may have a neighbour "photos#2", which is no part of it."""
+    is_file = os.path.splitext(place)[1] and not os.path.isdir(place)
+    return (os.sep, INSIDE) if is_file else (os.sep,)
+
+
+def member_state(address: str) -> tuple[int, int] | None:
+    """(size in bytes, time in ns) of a member of an archive; None if there is none. Raises OSError."""
+    archive, name = _within(address)
+    if archive is None:
+        return None
+    place = open_archive(archive).members.get(name)
+    return None if place is None else (place.size, os.stat(archive).st_mtime_ns)
+
+
+def _within(address: str) -> tuple[str, str] | tuple[None, str]:
+    """The archive that an address leads into, and the member's name; both may have a # in them."""
+    for file, name in _splits(address):
+        if is_archive(file) and os.path.isfile(file):
+            return file, name
+    return None, ""
+
+
+def _splits(address: str) -> Iterator[tuple[str, str]]:
+    for mark in re.finditer(INSIDE, address):
+        yield address[: mark.start()], address[mark.end() :]
+
+
+def _read_member(archive: str, name: str) -> bytes:
+    opened = open_archive(archive)
+    try:
+        return opened.read(name)
+    except KeyError:
+        raise ImageError(opened.fault or "no longer in its archive") from None

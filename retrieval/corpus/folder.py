@@ -1,25 +1,25 @@
-"""Finding image files in folders."""
+"""Finding image files in folders, and the captions beside them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from retrieval.catalog import FileState
-from retrieval.corpus.found import FoundImage, Scan
+from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode, is_video
+from retrieval.corpus.sidecars import MOST_BYTES, Sidecars
 from retrieval.errors import CorpusError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 from retrieval.manifest import FILE_NAME as MANIFEST
-
-_LOOKED_FOR = SUFFIXES | VIDEO_SUFFIXES
-
 
 def scan(paths: Sequence[Path]) -> Scan:
     """Walk folders (and take single files) for images and videos, by suffix, in path order.
 
     Hidden files and folders, and collections, are passed over; links to folders are not
-    followed. Paths are made absolute. Raises CorpusError if a path does not exist.
+    followed. Paths are made absolute. Captions lie beside images as `sidecars` says. Raises
+    CorpusError if a path does not exist.
     """
     images: dict[str, FoundImage] = {}
     videos: dict[str, FoundImage] = {}
@@ -31,28 +31,42 @@ def scan(paths: Sequence[Path]) -> Scan:
             raise CorpusError(f"{given} does not exist. Give a folder of images, or an image file.")
         if not path.is_dir() and not path.is_file():
             raise CorpusError(f"{given} is neither a folder nor an ordinary file.")
-        if path.is_file() and path.suffix.lower() not in _LOOKED_FOR:
-            raise CorpusError(f"{given} is neither an image nor a video by its name ({_suffix_list()}).")
-        roots.append(path)
+        if path.is_file() and not (is_image(path.name) or is_video(path.name)):
+            raise CorpusError(f"{given} is neither an image nor a video by its name ({suffix_list()}).")
+        roots.append(str(path))
         root = path if path.is_dir() else path.parent
-        for file in _walk(path, unreadable) if path.is_dir() else [path]:
+        sidecars = Sidecars()
+        for file, beside in _walk(path, unreadable) if path.is_dir() else [(path, _Present(root))]:
+            name = str(file)
+            if not is_unicode(name):
+                unreadable.append(escaped(name))
+                continue
             try:
-                name = str(file)
-                name.encode()  # the catalogue and JSON output hold Unicode only
                 status = file.stat()
-            except UnicodeEncodeError:
-                shown = os.fsencode(file).decode("utf-8", "backslashreplace")
-                unreadable.append((shown, "the file name is not valid UTF-8; rename it"))
             except OSError as error:
-                unreadable.append((str(file), f"cannot be read: {error.strerror or error}"))
-            else:
-                state = FileState(name, status.st_size, status.st_mtime_ns)
-                kind = videos if file.suffix.lower() in VIDEO_SUFFIXES else images
-                kind.setdefault(name, FoundImage(state, root, file.relative_to(root).as_posix()))
+                unreadable.append((name, f"cannot be read: {error.strerror or error}"))
+                continue
+            state = FileState(name, status.st_size, status.st_mtime_ns)
+            relative = file.relative_to(root).as_posix()
+            if is_video(file.name):
+                videos.setdefault(name, FoundImage(state, root, relative))
+                continue
+            captions = sidecars.captions(file.name, beside, lambda other: _beginning(file.parent / other))
+            images.setdefault(name, FoundImage(state, root, relative, captions))
+        sidecars.tell(str(root))
     return Scan(_in_order(images), unreadable, roots, _in_order(videos))
 
 
-def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
+def _in_order(found: dict[str, FoundImage]) -> list[FoundImage]:
+    return [found[name] for name in sorted(found)]
+
+
+def suffix_list() -> str:
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES | VIDEO_SUFFIXES))
+
+
+def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Path, Container[str]]]:
+    """Each image, and the names of the files beside it."""
     def note(error: OSError) -> None:
         unreadable.append((str(error.filename), f"cannot be read: {error.strerror or error}"))
 
@@ -61,15 +75,23 @@ def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        beside = frozenset(names)
         for name in names:
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in _LOOKED_FOR and path.is_file():
-                yield path
+            if not name.startswith(".") and (is_image(name) or is_video(name)) and path.is_file():
+                yield path, beside
 
 
-def _in_order(found: dict[str, FoundImage]) -> list[FoundImage]:
-    return [found[name] for name in sorted(found)]
+class _Present:
+    """The names of a folder's files, none listed: of a single image only two matter."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def __contains__(self, name: object) -> bool:
+        return (self._folder / str(name)).is_file()
 
 
-def _suffix_list() -> str:
-    return ", ".join(sorted(suffix.lstrip(".") for suffix in _LOOKED_FOR))
+def _beginning(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(MOST_BYTES + 1)

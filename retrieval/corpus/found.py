@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 
 from retrieval.catalog import FileState
+from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
+
+INSIDE = "#"  # in an address: parts a file from what lies within it
 
 
 @dataclass(frozen=True)
@@ -13,13 +17,13 @@ class FoundImage:
     """An image by its address, not opened yet.
 
     state     its path is the image's address (see `retrieval.corpus.addresses`)
-    root      what it was found below: a folder, or an archive
+    root      what it was found below: a folder, an archive, or a place elsewhere; for ids alone
     relative  its name below the root, with forward slashes: what becomes the document's id
     captions  what its source says of it; None if the source says nothing
     """
 
     state: FileState
-    root: Path
+    root: PurePath
     relative: str
     captions: tuple[str, ...] | None = None
 
@@ -29,11 +33,42 @@ class Scan:
     """What a look through the sources found.
 
     unreadable  (path, reason): folders, archives and odd names
-    roots       what was looked through whole: a document below one that was not found is gone
+    roots       addresses of what was looked through whole: a document at or below one that was
+                not found is gone
     videos      not looked into: what is known of them stays (see `retrieval.corpus.moving`)
     """
 
     images: list[FoundImage]
     unreadable: list[tuple[str, str]]
-    roots: list[Path]
+    roots: list[str]
     videos: list[FoundImage] = field(default_factory=list)
+
+
+def is_image(name: str) -> bool:
+    """By its suffix."""
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
+
+
+def is_video(name: str) -> bool:
+    """By its suffix."""
+    return posixpath.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_hidden(name: str) -> bool:
+    """Of a relative name: "x/._a.jpg" is no picture but what macOS knows of one."""
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+
+
+def is_unicode(name: str) -> bool:
+    """Whether the catalogue and JSON output can hold the name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str) -> tuple[str, str]:
+    """For `Scan.unreadable`, of a name that is not Unicode."""
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return shown, "the file name is not valid UTF-8; rename it"

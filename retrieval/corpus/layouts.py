@@ -59,18 +59,26 @@ class Caption:
 Row = tuple[Caption, "str | None"]  # and its split
 
 
-def rows_in(text: str, path: Path) -> tuple[str, Iterable[Row], list[str]]:
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns, or keys, of images and captions: the first that is there is meant."""
+
+    image: Sequence[str] = IMAGE_COLUMNS
+    caption: Sequence[str] = CAPTION_COLUMNS
+
+
+def rows_in(text: str, path: Path, columns: Columns = Columns()) -> tuple[str, Iterable[Row], list[str]]:
     """Return the layout, its rows, read lazily, and the list that the malformed lines passed over go to.
 
     Raises CaptionsError, now or while the rows are read.
     """
     if text.lstrip()[0] in "{[":
-        return *_json_layout(text, path), []
+        return *_json_layout(text, path, columns), []
     _, first_line = next(numbered_lines(text))
     if _TOKENS_LINE.match(first_line):
         return "flickr8k-tokens", _token_rows(text, path), []
     table = Table(text, path)
-    return "table", _table_rows(table), table.malformed
+    return "table", _table_rows(table, columns), table.malformed
 
 
 def _token_rows(text: str, path: Path) -> Iterator[Row]:
@@ -81,9 +89,9 @@ def _token_rows(text: str, path: Path) -> Iterator[Row]:
         yield Caption(match["image"].strip(), match["text"].strip(), match["id"].strip()), None
 
 
-def _table_rows(table: Table) -> Iterator[Row]:
-    image = table.column("image", IMAGE_COLUMNS, taken=CAPTION_COLUMNS)
-    caption = table.column("caption", CAPTION_COLUMNS, taken=IMAGE_COLUMNS)
+def _table_rows(table: Table, columns: Columns) -> Iterator[Row]:
+    image = table.column("image", columns.image, taken=columns.caption)
+    caption = table.column("caption", columns.caption, taken=columns.image)
     others = [table.find(known) for known in (ID_COLUMNS, LANGUAGE_COLUMNS, KEY_COLUMNS)]
     split = table.find(SPLIT_COLUMNS)
     lists = table.columns[caption] == "raw"
@@ -98,12 +106,12 @@ def _table_rows(table: Table) -> Iterator[Row]:
             yield Caption(fields[image], text, id, language, key), None if split is None else fields[split]
 
 
-def _json_layout(text: str, path: Path) -> tuple[str, Iterable[Row]]:
+def _json_layout(text: str, path: Path, columns: Columns) -> tuple[str, Iterable[Row]]:
     content, rest = first_json(text, str(path))
-    if rest.startswith("{") or _is_record(content):
+    if rest.startswith("{") or _is_record(content, columns):
         if _XM3600_KEY in content:
             return "xm3600", _xm3600_rows(text, path)
-        return "json-lines", _record_rows(_objects(text, path))
+        return "json-lines", _record_rows(_objects(text, path), columns)
     if rest:
         content = only_json(text, str(path))
     images, paths, annotations = (_entries(content, key) for key in ("images", "image_paths", "annotations"))
@@ -114,7 +122,8 @@ def _json_layout(text: str, path: Path) -> tuple[str, Iterable[Row]]:
     if images and isinstance(images[0], dict) and "sentences" in images[0]:
         return "karpathy", _karpathy_rows(images, path)
     if isinstance(content, list) and content and isinstance(content[0], dict):
-        return "records", _record_rows((f"{path}, entry {place}", entry) for place, entry in enumerate(content))
+        entries = ((f"{path}, entry {place}", entry) for place, entry in enumerate(content))
+        return "records", _record_rows(entries, columns)
     found = f"its keys are {listing(list(content))}" if isinstance(content, dict) else "it is a list"
     raise CaptionsError(
         f"{path} is JSON of an unknown layout: {found}. Known are COCO's (images with file_name, "
@@ -123,8 +132,8 @@ def _json_layout(text: str, path: Path) -> tuple[str, Iterable[Row]]:
     )
 
 
-def _is_record(content: Any) -> bool:
-    return isinstance(content, dict) and any(key.lower() in (_XM3600_KEY, *IMAGE_COLUMNS) for key in content)
+def _is_record(content: Any, columns: Columns) -> bool:
+    return isinstance(content, dict) and any(key.lower() in (_XM3600_KEY, *columns.image) for key in content)
 
 
 def _objects(text: str, path: Path) -> Iterator[tuple[str, Any]]:
@@ -136,19 +145,19 @@ def _objects(text: str, path: Path) -> Iterator[tuple[str, Any]]:
             raise CaptionsError(f"{where} is not one JSON object. Mend that line.") from None
 
 
-def _record_rows(entries: Iterable[tuple[str, Any]]) -> Iterator[Row]:
+def _record_rows(entries: Iterable[tuple[str, Any]], columns: Columns) -> Iterator[Row]:
     for where, entry in entries:
         if not isinstance(entry, dict):
             raise CaptionsError(f"{where} is not a JSON object. Mend it.")
         entry = {key.lower(): value for key, value in entry.items()}
         for role, known, taken in (
-            ("image", IMAGE_COLUMNS, CAPTION_COLUMNS), ("caption", CAPTION_COLUMNS, IMAGE_COLUMNS)
+            ("image", columns.image, columns.caption), ("caption", columns.caption, columns.image)
         ):
             if _first(entry, known) is None:
                 raise CaptionsError(missing_column(role, known, list(entry), taken, where))
         image, caption, language, key, id, split = (
             _first(entry, known)
-            for known in (IMAGE_COLUMNS, CAPTION_COLUMNS, LANGUAGE_COLUMNS, KEY_COLUMNS, ID_COLUMNS, SPLIT_COLUMNS)
+            for known in (columns.image, columns.caption, LANGUAGE_COLUMNS, KEY_COLUMNS, ID_COLUMNS, SPLIT_COLUMNS)
         )
         if not isinstance(image, str) or not image.strip():
             raise CaptionsError(f"{where} names no image. Mend or remove it.")

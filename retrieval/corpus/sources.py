@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import posixpath
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrieval.corpus.archives import open_archive
 from retrieval.corpus.folder import scan
+from retrieval.corpus.found import is_hidden, is_image
 from retrieval.errors import CorpusError
-from retrieval.images import SUFFIXES
-
-# How compressed files begin.
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip",
-}
 
 
 @dataclass(frozen=True)
@@ -49,19 +43,10 @@ def images_in(path: Path) -> list[ImageSource]:
     if path.is_dir():
         images = [ImageSource(file.relative, Path(file.state.path)) for file in scan([path]).images]
     else:
-        images = [source for source in tar_members(path) if is_image(source.name) and not _is_hidden(source.name)]
+        images = [source for source in tar_members(path) if is_image(source.name) and not is_hidden(source.name)]
     if not images:
         raise CorpusError(f"{path} holds no images.")
     return sorted(images, key=lambda source: source.name)
-
-
-def is_image(name: str) -> bool:
-    return posixpath.splitext(name)[1].lower() in SUFFIXES
-
-
-def _is_hidden(name: str) -> bool:
-    """As in folders: "._a.jpg" is no picture but what macOS knows of one."""
-    return any(part.startswith(".") and part != ".." for part in name.split("/"))
 
 
 def tar_members(path: Path) -> list[ImageSource]:
@@ -70,21 +55,12 @@ def tar_members(path: Path) -> list[ImageSource]:
     Raises CorpusError if it is compressed, damaged or no tar.
     """
     path = Path(os.path.abspath(path))
-    members: dict[str, ImageSource] = {}
     try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-        compression = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
-        if compression:
-            raise CorpusError(
-                f"{path} is compressed ({compression}), and images are read where they lie. "
-                "Unpack it, and give the folder or the plain .tar."
-            )
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.isreg() and not member.issparse():
-                    name = posixpath.normpath(member.name)  # "./a.jpg" is a.jpg
-                    members[name] = ImageSource(name, path, member.offset_data, member.size)
-    except (tarfile.TarError, OSError) as error:
-        raise CorpusError(f"{path} is neither a folder nor an uncompressed tar file ({error}).") from error
-    return list(members.values())
+        archive = open_archive(str(path))
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if archive.fault:
+        raise CorpusError(f"{path} is {archive.fault}.")
+    if any(place.method is not None for place in archive.members.values()):
+        raise CorpusError(f"{path} is a zip, and images are read where they lie. Unpack it, and give the folder.")
+    return [ImageSource(name, path, place.offset, place.size) for name, place in archive.members.items()]

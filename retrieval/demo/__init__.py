@@ -12,7 +12,7 @@ from retrieval.contact_sheet import write_contact_sheet
 from retrieval.corpus.captions import read_captions
 from retrieval.errors import CorpusError
 from retrieval.evaluate.evaluation import Evaluation, evaluate
-from retrieval.maintain import IndexReport, Options, Watcher, index_folders
+from retrieval.maintain import IndexReport, Options, Watcher, index_sources
 from retrieval.types import Hit
 
 CAPTIONS = Path(__file__).with_name("captions.tsv")
@@ -46,7 +46,7 @@ def run(output: Path, options: Options, watcher: Watcher = Watcher()) -> DemoRes
     """
     photos = sample_photos()
     path = output / "samples.collection"
-    report = index_folders(photos, path, options, rebuild=path.exists(), watcher=watcher)
+    report = index_sources(photos, path, options, rebuild=path.exists(), watcher=watcher)
     with Collection.open(path, device=options.device, precision=options.precision) as collection:
         found = collection.search(QUERIES, min(RESULTS, len(collection)))
         hits = {query: list(group) for query, group in groupby(found, lambda hit: hit.query)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from indexes import exact_search
+from retrieval.corpus import addresses
 from retrieval.errors import ExportError, ImageError
 from retrieval.evaluate.evaluation import Evaluation
 from retrieval.evaluate.scores import MEDIAN_RANK, RANKS, TEXT_TO_IMAGE, DirectionScores
@@ -169,7 +171,7 @@ def export_webdataset(folder: Path, images: Mapping[str, str | Path], task: Task
         (folder / "dataset_type.txt").write_text("retrieval\n", encoding="utf-8")
         with _Shards(folder / split) as shards:
             for number, image in enumerate(sorted(texts)):
-                extension, content = _image_file(Path(images[task.ids[image]]))
+                extension, content = _image_file(images[task.ids[image]])
                 captions = "\n".join(texts[image]).encode()
                 shards.add(f"s{number:07d}", {extension: content, "txt": captions})
         # Last, so that what was cut short is not taken for a data set.
@@ -279,19 +281,18 @@ class _Shards:
         self._bytes += size
 
 
-def _image_file(path: Path) -> tuple[str, bytes]:
+def _image_file(address: str) -> tuple[str, bytes]:
     """Extension and content under which a picture goes into a shard."""
+    suffix = os.path.splitext(address)[1].lower()
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() in _COPIED:
-            return _COPIED[path.suffix.lower()], content
+        content = addresses.read(address)
+        if suffix in _COPIED:
+            return _COPIED[suffix], content
         buffer = io.BytesIO()
         open_image(content)[0].save(buffer, "PNG")
         return "png", buffer.getvalue()
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror or error}. Restore it, or index again.") from error
     except ImageError as error:
-        raise ExportError(f"{path} cannot be exported: {error}. Mend it, or index again.") from error
+        raise ExportError(f"{address} cannot be exported: {error}. Restore or mend it, or index again.") from error
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from typing import Any, Iterator
 
 import numpy as np
 
+from retrieval.corpus.parquet import require_parquet
 from retrieval.errors import NOTICE, ExchangeError
 from retrieval.exchange.entries import BATCH_ROWS, Batch, Entry, file_now, no_file
-from retrieval.exchange.parquet import require_parquet
 from retrieval.images import ImageFacts
 
 log = logging.getLogger("retrieval")

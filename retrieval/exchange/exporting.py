@@ -11,10 +11,10 @@ from numpy.lib import format as npy
 
 from retrieval.catalog import Document
 from retrieval.collection import Collection
+from retrieval.corpus.parquet import require_parquet
 from retrieval.errors import ExchangeError
 from retrieval.exchange.entries import BATCH_ROWS
 from retrieval.exchange.folders import whole_folder
-from retrieval.exchange.parquet import require_parquet
 from retrieval.images import ImageFacts
 
 PART_ROWS = 1_000_000

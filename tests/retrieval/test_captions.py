@@ -16,7 +16,7 @@ from retrieval.errors import QueryError
 from retrieval.evaluate.evaluation import score_directions
 from retrieval.evaluate.subject import Captioning, find_subject
 from retrieval.evaluate.task import make_task
-from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.maintain import Options, Watcher, index_sources
 from retrieval.manifest import SCHEMA_VERSION, Manifest
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
@@ -65,14 +65,14 @@ def options(tiny_encoder):
 def path(photo_folder, tmp_path, options):
     """Six photos, five captions of four texts for three of them, none embedded."""
     path = tmp_path / "photos.collection"
-    index_folders([photo_folder], path, options())
+    index_sources([photo_folder], path, options())
     say(path, SAID)
     return path
 
 
 @pytest.fixture
 def embedded(path, photo_folder, options):
-    index_folders([photo_folder], path, options(captions=True))
+    index_sources([photo_folder], path, options(captions=True))
     return path
 
 
@@ -90,7 +90,7 @@ def vectors(path):
 
 
 def test_each_text_is_embedded_once_and_found_with_every_image_of_it(path, photo_folder, options, tiny_encoder):
-    report = index_folders([photo_folder], path, options(captions=True))
+    report = index_sources([photo_folder], path, options(captions=True))
     assert (report.images, report.encoded, report.captions, report.texts) == (6, 0, 5, 4)
     own = tiny_encoder.encode_texts(TEXTS)
     with Collection.open(path, encoder=tiny_encoder) as collection:
@@ -122,7 +122,7 @@ def test_images_are_found_exactly_as_before(path, photo_folder, options, tiny_en
     queries = ["a cat", str(photo_folder / "rocket.jpg")]
     with Collection.open(path, encoder=tiny_encoder) as collection:
         before = collection.search(queries)
-    index_folders([photo_folder], path, options(captions=True))
+    index_sources([photo_folder], path, options(captions=True))
     with Collection.open(path, encoder=tiny_encoder) as collection:
         assert collection.search(queries) == before
         (path / "index.faiss").unlink()
@@ -134,21 +134,21 @@ def test_images_are_found_exactly_as_before(path, photo_folder, options, tiny_en
 class TestRuns:
     def test_later_ones_go_on_until_told_otherwise(self, embedded, photo_folder, options, tiny_encoder):
         say(embedded, {"flower.jpg": ["a flower"]})
-        report = index_folders([photo_folder], embedded, options())
+        report = index_sources([photo_folder], embedded, options())
         assert (report.captions, report.texts) == (6, 1)
-        report = index_folders([photo_folder], embedded, options(captions=False))
+        report = index_sources([photo_folder], embedded, options(captions=False))
         assert (report.captions, report.texts) == (0, 0)
         assert not (embedded / "captions.faiss").exists()
-        assert index_folders([photo_folder], embedded, options()).captions == 0
+        assert index_sources([photo_folder], embedded, options()).captions == 0
         with Collection.open(embedded) as collection:
             assert collection.catalog.captions.counts() == (6, 0)
         assert compact(embedded).dropped_rows == 5
-        assert index_folders([photo_folder], embedded, options(captions=True)).texts == 5
+        assert index_sources([photo_folder], embedded, options(captions=True)).texts == 5
 
     def test_changed_captions_are_embedded_and_the_others_kept(self, embedded, photo_folder, options, tiny_encoder):
         before = vectors(embedded)
         say(embedded, {"chelsea.png": ["a tabby", "an animal"]})
-        assert index_folders([photo_folder], embedded, options()).texts == 1
+        assert index_sources([photo_folder], embedded, options()).texts == 1
         after = vectors(embedded)
         assert after.keys() == {*TEXTS, "a tabby"}  # "a cat" is still said of the rocket
         assert {text: after[text] for text in TEXTS} == before
@@ -157,7 +157,7 @@ class TestRuns:
     def test_moved_files_keep_them(self, embedded, photo_folder, options, tiny_encoder):
         before = vectors(embedded)
         (photo_folder / "coffee.png").rename(photo_folder / "mug.png")
-        report = index_folders([photo_folder], embedded, options())
+        report = index_sources([photo_folder], embedded, options())
         assert (report.moved, report.texts) == (1, 0)
         assert vectors(embedded) == before
         assert found(embedded, tiny_encoder, "a cup of coffee", 1) == [("a cup of coffee", "mug.png")]
@@ -180,15 +180,15 @@ class TestRuns:
 
     def test_a_stop_keeps_what_was_embedded(self, path, photo_folder, options):
         told = []
-        report = index_folders([photo_folder], path, options(captions=True, batch_size=1), watcher=Watcher(
+        report = index_sources([photo_folder], path, options(captions=True, batch_size=1), watcher=Watcher(
             lambda total: told.append(("of", total)), told.append, stop=lambda: len(told) > 1))
         assert told == [("of", 4), 1]
         assert (report.texts, report.interrupted) == (1, True)
-        report = index_folders([photo_folder], path, options())
+        report = index_sources([photo_folder], path, options())
         assert (report.texts, report.captions, report.interrupted) == (3, 5, False)
 
     def test_a_rebuild_remembers(self, embedded, photo_folder, options):
-        index_folders([photo_folder], embedded, options(), rebuild=True)
+        index_sources([photo_folder], embedded, options(), rebuild=True)
         assert Manifest.load(embedded).captions is not None
 
     def test_the_index_file_is_derived(self, embedded, tiny_encoder):
@@ -207,7 +207,7 @@ class TestRefusals:
 
     def test_none_there(self, path, photo_folder, options, tiny_encoder):
         say(path, dict.fromkeys(SAID, ()))
-        assert index_folders([photo_folder], path, options(captions=True)).captions == 0
+        assert index_sources([photo_folder], path, options(captions=True)).captions == 0
         with pytest.raises(QueryError, match="holds no captions yet. Index a source that has some"):
             found(path, tiny_encoder, "a cat")
 
@@ -239,7 +239,7 @@ class TestSchema2:
 
     def test_is_brought_up_to_date_by_writing(self, path, photo_folder, options, tiny_encoder):
         in_schema_2(path)
-        report = index_folders([photo_folder], path, options(captions=True))
+        report = index_sources([photo_folder], path, options(captions=True))
         assert (report.encoded, report.unchanged, report.captions, report.texts) == (0, 6, 5, 4)
         assert Manifest.load(path).schema_version == SCHEMA_VERSION
         assert vectors(path).keys() == set(TEXTS)
@@ -250,9 +250,9 @@ class TestSchema2:
 
 def test_captions_of_an_image_that_cannot_be_read_are_kept_but_not_found(path, photo_folder, options, tiny_encoder):
     (photo_folder / "coffee.png").write_bytes(b"no image")
-    index_folders([photo_folder], path, options())
+    index_sources([photo_folder], path, options())
     say(path, {"coffee.png": ["a cup of coffee"]})
-    report = index_folders([photo_folder], path, options(captions=True))
+    report = index_sources([photo_folder], path, options(captions=True))
     assert (report.captions, report.texts) == (4, 3)
     assert "coffee.png" not in {id for _, id in found(path, tiny_encoder, "a cup of coffee")}
 
@@ -280,9 +280,9 @@ def test_image_to_caption_on_flickr8k_is_what_evaluation_says(flickr8k, tmp_path
     for loader in ("load_encoder", "load_recorded_encoder"):
         monkeypatch.setattr(maintain, loader, lambda *_, **__: builtin_encoder)
     path = tmp_path / "flickr8k.collection"
-    index_folders([photos], path, Options("builtin", "cpu"))
+    index_sources([photos], path, Options("builtin", "cpu"))
     say(path, {photo.name: said[photo.name] for photo in photos.iterdir()})
-    assert index_folders([photos], path, Options(captions=True)).captions == 500
+    assert index_sources([photos], path, Options(captions=True)).captions == 500
     with Collection.open(path, encoder=builtin_encoder) as collection:
         ids = [id for id, _ in collection.catalog.indexed()]
         task = make_task(find_subject(str(path), Captioning()).captions, ids)

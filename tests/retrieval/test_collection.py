@@ -15,7 +15,7 @@ from retrieval.errors import (
     CollectionError, CollectionNotFoundError, EncoderMismatchError, QueryError, SchemaError,
 )
 from retrieval.images import open_image
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 from retrieval.manifest import SCHEMA_VERSION, Manifest
 from retrieval.types import Hit
 
@@ -38,7 +38,7 @@ def photos(tmp_path_factory, sample_photos):
 @pytest.fixture(scope="module")
 def made(photos, tiny_encoder):
     path = photos.parent / "photos.collection"
-    index_folders([photos], path, Options(tiny_encoder.name, "cpu", "float32"))
+    index_sources([photos], path, Options(tiny_encoder.name, "cpu", "float32"))
     return path
 
 
@@ -236,7 +236,7 @@ class TestIndexFile:
             with Catalog.open(copied, writable=True) as catalog:
                 catalog.forget([str(photos / name) for name in dropped])
             shutil.copyfile(photos / "rocket.jpg", copied.parent / "new.jpg")
-            index_folders([copied.parent / "new.jpg"], copied)
+            index_sources([copied.parent / "new.jpg"], copied)
             hits = collection.search(QUERIES, len(truth))
         seen = {id: vector for id, vector in truth.items() if id not in dropped}
         assert_right(hits, seen, QUERIES, tiny_encoder.encode_texts(QUERIES), len(seen))

@@ -8,7 +8,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.compact import CompactReport, _copy, compact, forget
 from retrieval.errors import CollectionError
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 from retrieval.manifest import SCHEMA_VERSION, Manifest
 from retrieval.vectors import HEADER_BYTES, VectorStore
 from retrieval.writing import only_writer
@@ -22,7 +22,7 @@ ROW_BYTES = 2 * 32
 @pytest.fixture
 def path(photo_folder, tmp_path, tiny_encoder):
     path = tmp_path / "photos.collection"
-    index_folders([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
+    index_sources([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
     return path
 
 
@@ -31,7 +31,7 @@ def holey(path, photo_folder):
     """With rows 1 and 3 dead."""
     for name in ("astronaut.png", "coffee.png"):
         (photo_folder / name).unlink()
-    index_folders([photo_folder], path)
+    index_sources([photo_folder], path)
     return path
 
 
@@ -68,12 +68,12 @@ class TestCompact:
     def test_indexing_goes_on_behind_it(self, holey, photo_folder, sample_photos, tiny_encoder):
         compact(holey)
         (photo_folder / "new.jpg").write_bytes((photo_folder / "rocket.jpg").read_bytes())
-        report = index_folders([photo_folder], holey)
+        report = index_sources([photo_folder], holey)
         assert (report.images, report.reused, report.unchanged) == (5, 1, 4)
         after = stored(holey)
         assert after["new.jpg"] == after["rocket.jpg"]
         (photo_folder / "flower.jpg").unlink()
-        index_folders([photo_folder], holey)
+        index_sources([photo_folder], holey)
         assert compact(holey).dropped_rows == 1
         assert sorted(os.listdir(holey)) == [
             "catalog.sqlite", "index.faiss", "manifest.json", "vectors-2", "writer.lock"]
@@ -130,7 +130,7 @@ class TestCompact:
 
     def test_a_rebuild_replaces_it(self, holey, photo_folder, tiny_encoder):
         compact(holey)
-        assert index_folders(
+        assert index_sources(
             [photo_folder], holey, Options(tiny_encoder.name, "cpu", "float32"), rebuild=True).images == 4
         assert (holey / "vectors").is_dir() and not (holey / "vectors-1").exists()
 
@@ -149,7 +149,7 @@ class TestForget:
     def test_a_root_that_is_gone(self, path, photo_folder, tmp_path, sample_photos):
         (tmp_path / "scans").mkdir()
         (tmp_path / "scans" / "one.jpg").write_bytes((photo_folder / "rocket.jpg").read_bytes())
-        index_folders([tmp_path / "scans"], path)
+        index_sources([tmp_path / "scans"], path)
         for file in sorted(photo_folder.rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
         photo_folder.rmdir()
@@ -165,4 +165,4 @@ class TestForget:
         assert forget(path, [photo_folder]) == 6
         with Collection.open(path) as collection:
             assert len(collection) == 0
-        assert index_folders([photo_folder], path).images == 6
+        assert index_sources([photo_folder], path).images == 6

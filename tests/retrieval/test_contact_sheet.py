@@ -1,5 +1,6 @@
 import base64
 import io
+import tarfile
 from html.parser import HTMLParser
 
 from PIL import Image
@@ -103,6 +104,15 @@ def test_an_image_that_is_gone_keeps_its_place(photo_folder, tmp_path):
     assert damaged.startswith("damaged or truncated (")
     assert [one["alt"] for one in page.images()] == ["rocket.jpg"]
     assert sum(tag == "li" for tag, _ in page.tags) == 3
+
+
+def test_an_image_in_an_archive(photo_folder, tmp_path):
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(photo_folder / "rocket.jpg", "rocket.jpg")
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(path, "t", {"q": [Hit("q", 1, 0.5, "rocket.jpg", f"{tmp_path}/photos.tar#rocket.jpg")]})
+    [image] = Page(path).images()
+    assert max(picture(image).size) == THUMBNAIL_PIXELS
 
 
 def test_a_query_without_hits_and_other_scripts(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from retrieval import maintain
 from retrieval.collection import Collection
 from retrieval.images import open_image
-from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.maintain import Options, Watcher, index_sources
 
 SIX = ["2019/beach/china.jpg", "astronaut.png", "chelsea.png", "coffee.png", "flower.jpg", "rocket.jpg"]
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("loaded_once")
 def path(photo_folder, tmp_path, tiny_encoder, monkeypatch):
     """A collection of the photo folder; from here on, loading any encoder fails the test."""
     path = tmp_path / "photos.collection"
-    index_folders([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
+    index_sources([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
     monkeypatch.setattr(maintain, "load_encoder", forbidden)
     monkeypatch.setattr(maintain, "load_recorded_encoder", forbidden)
     return path
@@ -94,7 +94,7 @@ def assert_right(path, encoder):
 def test_a_touched_file_keeps_its_vector(path, photo_folder, tiny_encoder):
     before = rows(path)
     touch(photo_folder / "rocket.jpg")
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 6}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 6}
     assert rows(path) == before
     assert_right(path, tiny_encoder)
 
@@ -103,7 +103,7 @@ def test_moved_and_renamed_files_keep_their_rows(path, photo_folder, tiny_encode
     before = rows(path)
     (photo_folder / "rocket.jpg").rename(photo_folder / "Apollo 11.jpg")
     (photo_folder / "2019").rename(photo_folder / "2020")
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 4, "moved": 2}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 4, "moved": 2}
     after = rows(path)
     assert after == {"2020/beach/china.jpg": before.pop("2019/beach/china.jpg"),
                      "Apollo 11.jpg": before.pop("rocket.jpg"), **before}
@@ -114,7 +114,7 @@ def test_a_copy_gets_a_row_of_its_own(path, photo_folder, tiny_encoder):
     before = rows(path)
     for name in ("a.jpg", "b.jpg"):
         shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / name)
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 6, "reused": 2}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 6, "reused": 2}
     assert rows(path) == {**before, "a.jpg": 6, "b.jpg": 7}
     assert_right(path, tiny_encoder)
 
@@ -123,7 +123,7 @@ def test_a_file_moved_and_copied(path, photo_folder, tiny_encoder):
     before = rows(path)
     shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / "z.jpg")
     (photo_folder / "rocket.jpg").rename(photo_folder / "a.jpg")
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 5, "moved": 1, "reused": 1}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 5, "moved": 1, "reused": 1}
     row = before.pop("rocket.jpg")
     assert rows(path) == {**before, "a.jpg": row, "z.jpg": 6}
     assert_right(path, tiny_encoder)
@@ -134,14 +134,14 @@ def test_files_that_swap_their_names(path, photo_folder, tiny_encoder):
     (photo_folder / "flower.jpg").rename(photo_folder / "rocket.jpg")
     (photo_folder / "x").rename(photo_folder / "flower.jpg")
     touch(photo_folder / "rocket.jpg")
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 4, "reused": 2}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 4, "reused": 2}
     assert_right(path, tiny_encoder)
 
 
 def test_a_chain_of_renames(path, photo_folder, tiny_encoder):
     (photo_folder / "flower.jpg").rename(photo_folder / "z.jpg")
     (photo_folder / "rocket.jpg").rename(photo_folder / "flower.jpg")
-    report = index_folders([photo_folder], path)
+    report = index_sources([photo_folder], path)
     assert counts(report) == {"unchanged": 4, "moved": 1, "reused": 1}
     assert sorted(rows(path)) == sorted([*SIX[:-1], "z.jpg"])
     assert_right(path, tiny_encoder)
@@ -150,14 +150,14 @@ def test_a_chain_of_renames(path, photo_folder, tiny_encoder):
 def test_a_folder_that_was_moved_away_is_followed(path, photo_folder, tmp_path, tiny_encoder):
     before = rows(path)
     photo_folder.rename(tmp_path / "pictures")
-    assert counts(index_folders([tmp_path / "pictures"], path)) == {"moved": 6}
+    assert counts(index_sources([tmp_path / "pictures"], path)) == {"moved": 6}
     assert rows(path) == before  # the ids too
     assert_right(path, tiny_encoder)
 
 
 def test_an_overwritten_file_is_a_move_onto_it(path, photo_folder, tiny_encoder):
     (photo_folder / "rocket.jpg").replace(photo_folder / "flower.jpg")
-    assert counts(index_folders([photo_folder], path)) == {"unchanged": 4, "moved": 1}
+    assert counts(index_sources([photo_folder], path)) == {"unchanged": 4, "moved": 1}
     assert sorted(rows(path)) == SIX[:-1]
     assert_right(path, tiny_encoder)
 
@@ -170,7 +170,7 @@ def test_only_new_content_reaches_the_encoder(path, photo_folder, sample_photos,
     for name in ("m.png", "n.png"):  # the same content twice
         shutil.copyfile(new, photo_folder / name)
     (photo_folder / "flower.jpg").unlink()
-    report = index_folders([photo_folder], path)
+    report = index_sources([photo_folder], path)
     assert counts(report) == {"unchanged": 4, "moved": 1, "encoded": 1, "reused": 1, "dropped": 1}
     assert set(prepared) == {open_image(new)[0].size}
     assert_right(path, tiny_encoder)
@@ -181,9 +181,9 @@ def test_a_stop_drops_nothing_that_may_have_moved(path, photo_folder, sample_pho
     for number, photo in enumerate(others(sample_photos)[:3]):
         shutil.copyfile(photo, photo_folder / f"a{number}{photo.suffix}")
     (photo_folder / "rocket.jpg").rename(photo_folder / "z.jpg")
-    report = index_folders([photo_folder], path, Options(batch_size=1), watcher=Watcher(stop=lambda: True))
+    report = index_sources([photo_folder], path, Options(batch_size=1), watcher=Watcher(stop=lambda: True))
     assert report.interrupted and counts(report) == {"unchanged": 5, "encoded": 1}
-    report = index_folders([photo_folder], path)
+    report = index_sources([photo_folder], path)
     assert not report.interrupted and counts(report) == {"unchanged": 6, "encoded": 2, "moved": 1}
     assert_right(path, tiny_encoder)
 
@@ -193,7 +193,7 @@ class TestFailures:
     def broken(self, path, photo_folder, allowed):
         allowed()
         (photo_folder / "bad.jpg").write_text("no picture")
-        index_folders([photo_folder], path)
+        index_sources([photo_folder], path)
         return photo_folder / "bad.jpg"
 
     def test_touched_moved_and_copied_ones_are_not_tried_again(self, path, photo_folder, broken, monkeypatch):
@@ -201,7 +201,7 @@ class TestFailures:
         touch(broken)
         broken.rename(photo_folder / "worse.jpg")
         shutil.copyfile(photo_folder / "worse.jpg", photo_folder / "worst.jpg")
-        report = index_folders([photo_folder], path)
+        report = index_sources([photo_folder], path)
         assert counts(report) == {"unchanged": 6}
         assert [(os.path.basename(file), reason) for file, reason in report.skipped] == [
             ("worse.jpg", "not an image in a format that can be read"),
@@ -213,13 +213,13 @@ class TestFailures:
             patched.setattr("retrieval.reading.open_image",
                             lambda content, **options: read(
                                 content if content != b"no picture" else photo_folder / "rocket.jpg", **options))
-            assert counts(index_folders([photo_folder], path)) == {"unchanged": 6}
-            report = index_folders([photo_folder], path, Options(retry_failed=True))
+            assert counts(index_sources([photo_folder], path)) == {"unchanged": 6}
+            report = index_sources([photo_folder], path, Options(retry_failed=True))
         assert (report.images, report.encoded, report.unchanged, report.skipped) == (7, 1, 6, [])
-        report = index_folders([photo_folder], path, Options(retry_failed=True))
+        report = index_sources([photo_folder], path, Options(retry_failed=True))
         assert (report.images, report.unchanged) == (7, 7)
 
     def test_a_new_broken_file_loads_no_encoder(self, path, photo_folder):
         (photo_folder / "bad.jpg").write_text("no picture")
-        report = index_folders([photo_folder], path)
+        report = index_sources([photo_folder], path)
         assert counts(report) == {"unchanged": 6} and len(report.skipped) == 1

@@ -91,7 +91,7 @@ class TestPlan:
         from pathlib import Path
 
         files = [FoundImage(FileState(f"{self.ROOT}/{name}", size, mtime), Path(self.ROOT), name) for name in names]
-        return Scan(files, [], [Path(root) for root in roots])
+        return Scan(files, [], list(roots))
 
     def known(self, *paths):
         return {path: FileState(path, 1, 1) for path in paths}

@@ -9,7 +9,7 @@ from retrieval import maintain
 from retrieval.collection import Collection
 from retrieval.errors import CorpusError, UnknownModelError
 from retrieval.images import open_image
-from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.maintain import Options, Watcher, index_sources
 from retrieval.manifest import Manifest
 
 
@@ -26,7 +26,7 @@ def index(path, tiny_encoder):
     """index(folder, ...) makes or updates the collection at `path` with the tiny model."""
 
     def index(*folders, model=tiny_encoder.name, batch_size=64, **options):
-        return index_folders(folders, path, Options(model, "cpu", "float32", batch_size), **options)
+        return index_sources(folders, path, Options(model, "cpu", "float32", batch_size), **options)
 
     return index
 
@@ -149,7 +149,7 @@ class TestUpdating:
     def test_a_collection_inside_its_folder_is_not_indexed(self, photo_folder, tiny_encoder):
         inside = photo_folder / "mine.collection"
         for encoded in (6, 0):
-            report = index_folders([photo_folder], inside, Options(tiny_encoder.name, "cpu", "float32"))
+            report = index_sources([photo_folder], inside, Options(tiny_encoder.name, "cpu", "float32"))
             assert (report.images, report.encoded) == (6, encoded)
 
 

@@ -1,4 +1,4 @@
-"""`index_folders` where it must not write, and where it starts anew."""
+"""`index_sources` where it must not write, and where it starts anew."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from retrieval.collection import Collection
 from retrieval.errors import (
     CollectionError, CollectionNotFoundError, EncoderError, EncoderMismatchError, SchemaError,
 )
-from retrieval.maintain import Options, Watcher, index_folders
+from retrieval.maintain import Options, Watcher, index_sources
 from retrieval.manifest import SCHEMA_VERSION, Manifest
 from retrieval.writing import LOCK_FILE
 
@@ -41,7 +41,7 @@ def path(tmp_path):
 @pytest.fixture
 def index(path, folder, tiny_encoder):
     def index(*, model=tiny_encoder.name, batch_size=64, **options):
-        return index_folders([folder], path, Options(model, "cpu", "float32", batch_size), **options)
+        return index_sources([folder], path, Options(model, "cpu", "float32", batch_size), **options)
 
     return index
 
@@ -193,7 +193,7 @@ class TestRebuild:
 
     def test_documents_of_other_folders_go(self, index, path, folder, photo_folder, tiny_encoder):
         index()
-        index_folders([photo_folder / "coffee.png"], path)
+        index_sources([photo_folder / "coffee.png"], path)
         assert len(search(path, tiny_encoder)) == 3
         index(rebuild=True)
         assert len(search(path, tiny_encoder)) == 2
@@ -259,6 +259,6 @@ class TestPlaces:
     def test_the_current_folder(self, index, path, folder, tiny_encoder, monkeypatch):
         path.mkdir(parents=True)
         monkeypatch.chdir(path)
-        report = index_folders([folder], Path("."), Options(tiny_encoder.name, "cpu", "float32"))
+        report = index_sources([folder], Path("."), Options(tiny_encoder.name, "cpu", "float32"))
         assert (report.collection, report.images) == (Path("."), 2)
         assert sorted(search(path, tiny_encoder)) == ["flower.jpg", "rocket.jpg"]

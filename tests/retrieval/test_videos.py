@@ -12,7 +12,7 @@ from retrieval.collection import Collection
 from retrieval.corpus import addresses
 from retrieval.errors import CorpusError
 from retrieval.images import open_image
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 pytestmark = pytest.mark.usefixtures("loaded_once")
 
@@ -29,7 +29,7 @@ def folder(tmp_path, write_video):
 @pytest.fixture
 def index(folder, tmp_path, tiny_encoder):
     def index(every=2.0, model=tiny_encoder.name):
-        return index_folders([folder], tmp_path / "clips.collection",
+        return index_sources([folder], tmp_path / "clips.collection",
                              Options(model, "cpu", "float32", video_every=every))
 
     return index

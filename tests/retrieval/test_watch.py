@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tarfile
 import threading
 
 import pytest
@@ -117,14 +118,41 @@ def test_a_first_update_that_fails_is_an_error(tmp_path, path):
     assert isinstance(watching.error, CorpusError) and "No images in" in str(watching.error)
 
 
+def test_an_archive_that_is_written_anew(photo_folder, path, tmp_path, tiny_encoder):
+    def pack(*names):
+        with tarfile.open(tmp_path / "new.tar", "w") as archive:
+            for name in names:
+                archive.add(photo_folder / name, name)
+        (tmp_path / "new.tar").rename(tmp_path / "photos.tar")
+
+    pack("rocket.jpg", "coffee.png")
+    watching = Watch([tmp_path / "photos.tar"], path, Options(tiny_encoder.name, "cpu", "float32"))
+    try:
+        watching.wait(lambda report: report.images == 2)
+        pack("rocket.jpg")
+        watching.wait(lambda report: is_report(report) and report.images == 1)
+    finally:
+        watching.end()
+    assert images(path) == ["rocket.jpg"]
+
+
+@pytest.mark.parametrize("source", ["-", "s3://bucket/x"])
+def test_what_cannot_be_watched(path, source):
+    with pytest.raises(CorpusError, match=f"^{source} cannot be watched: give folders or files of this machine"):
+        watch([source], path, Options(), stop=threading.Event(), on_update=print, on_error=print)
+
+
 def test_what_matters(tmp_path):
     collection = tmp_path / "photos.collection"
     (tmp_path / "notes.txt").touch()
-    matters = _matters(collection)
+    (tmp_path / "notes.pdf").touch()
+    (tmp_path / "x.tar").touch()
+    (tmp_path / "y.tar").touch()
+    matters = _matters(collection, [tmp_path, tmp_path / "x.tar"])
     assert [name for name in (
-        "a.jpg", "sub/b.PNG", "a folder that went", ".hidden.jpg", "notes.txt", "photos.collection",
+        "a.jpg", "sub/b.PNG", "a folder that went", ".hidden.jpg", "notes.txt", "notes.pdf", "x.tar", "y.tar", "photos.collection",
         "photos.collection/index.faiss", ".photos.collection.rebuild",
-    ) if matters(None, str(tmp_path / name))] == ["a.jpg", "sub/b.PNG", "a folder that went"]
+    ) if matters(None, str(tmp_path / name))] == ["a.jpg", "sub/b.PNG", "a folder that went", "notes.txt", "x.tar"]
 
 
 def test_without_the_package_its_extra_is_named(photo_folder, path, monkeypatch):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.corpus.captions import CaptionSet
+from retrieval.corpus.found import is_image
 from retrieval.corpus.names import resolve_names
 from retrieval.corpus.records import listing
-from retrieval.corpus.sources import ImageSource, is_image, tar_members
+from retrieval.corpus.sources import ImageSource, tar_members
 from retrieval.errors import DatasetError
 
 ALL = "all"  # in place of a split's name: every split

@@ -99,7 +99,7 @@ def test_k_above_the_collection(run, collection):
 
 def test_no_arguments(run):
     refused(run("search"), "Missing argument 'COLLECTION'", status=2)
-    refused(run("index"), "Missing argument 'FOLDER...'", status=2)
+    refused(run("index"), "Missing argument 'SOURCE...'", status=2)
     refused(run("serch"), "No such command 'serch'", status=2)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import zipfile
 
 import pytest
 from PIL import Image
@@ -83,3 +84,16 @@ def tar():
         return path
 
     return tar
+
+
+@pytest.fixture(scope="session")
+def zipped():
+    """zipped(a_path, {"a.jpg": b"..."}) writes a zip."""
+
+    def zipped(path, contents, method=zipfile.ZIP_STORED):
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        return path
+
+    return zipped

@@ -1,51 +1,68 @@
-"""Addresses of frames: written, read, and put into words."""
+import os
 
 import pytest
-from PIL import Image
 
-from retrieval.corpus import addresses
-from retrieval.images import open_image
-
-
-def colour(address):
-    return open_image(addresses.read(address))[0].getpixel((5, 5))
+from retrieval.corpus.addresses import absolute, is_missing, read, starts_within
+from retrieval.errors import ImageError
 
 
-def test_written_with_as_few_digits_as_needed():
-    times = [0.0, 10.0, 83.5, 0.1 + 0.2, 100000.125]
-    assert [addresses.at_time("a.mp4", time) for time in times] == [
-        "a.mp4#t=0", "a.mp4#t=10", "a.mp4#t=83.5", "a.mp4#t=0.3", "a.mp4#t=100000.125"]
-    assert addresses.of_frame("a.gif", 12) == "a.gif#frame=12"
+def test_files_and_members(tmp_path, tar, jpeg):
+    (tmp_path / "a.jpg").write_bytes(jpeg("red"))
+    path = tar(tmp_path / "photos.tar", {"x/a.jpg": jpeg("blue")})
+    assert read(str(tmp_path / "a.jpg")) == jpeg("red")
+    assert read(f"{path}#x/a.jpg") == jpeg("blue")
 
 
-@pytest.mark.parametrize(
-    ("address", "words", "position"),
-    [
-        ("/x/clip.mp4#t=83", "/x/clip.mp4 @ 00:01:23", {"time_seconds": 83.0}),
-        ("clip #2.mkv#t=36000.25", "clip #2.mkv @ 10:00:00.25", {"time_seconds": 36000.25}),
-        ("a.gif#frame=12", "a.gif @ frame 12", {"frame": 12}),
-        ("/x/a.jpg", "/x/a.jpg", {}),
-        ("/x/shard.tar#a.jpg", "/x/shard.tar#a.jpg", {}),
-        ("#t=.jpg", "#t=.jpg", {}),
-    ],
-)
-def test_for_people_and_for_programs(address, words, position):
-    assert addresses.in_words(address) == words
-    assert addresses.position(address) == position
+def test_a_file_with_a_mark_in_its_name_comes_first(tmp_path, tar, jpeg):
+    (tmp_path / "photos.tar#a.jpg").write_bytes(jpeg("red"))
+    path = tar(tmp_path / "photos.tar", {"a.jpg": jpeg("blue")})
+    assert read(f"{path}#a.jpg") == jpeg("red")
+    (tmp_path / "holiday #3").mkdir()
+    path = tar(tmp_path / "holiday #3" / "photos#.tar", {"a #1.jpg": jpeg("green")})
+    assert read(f"{path}#a #1.jpg") == jpeg("green")
 
 
-def test_frames_are_read_and_missing_with_their_file(tmp_path, write_video):
-    video = write_video(tmp_path / "a.mp4", [40, 80, 120, 160])
-    assert colour(f"{video}#t=0.2") == pytest.approx((120,) * 3, abs=3)
-    gif = tmp_path / "a.gif"
-    Image.new("RGB", (9, 9), "red").save(gif, save_all=True, append_images=[Image.new("RGB", (9, 9), "blue")])
-    assert (colour(str(gif)), colour(f"{gif}#frame=1")) == ((255, 0, 0), (0, 0, 255))
-    frames = [f"{video}#t=0.2", f"{gif}#frame=1"]
-    assert [addresses.is_missing(address) for address in frames] == [False, False]
-    video.unlink(), gif.unlink()
-    assert [addresses.is_missing(address) for address in frames] == [True, True]
+@pytest.mark.parametrize(("address", "reason"), [
+    ("gone.jpg", "cannot be read: No such file or directory"),
+    ("gone.tar#a.jpg", "cannot be read: No such file or directory"),
+    ("a.jpg#b.jpg", "cannot be read: No such file or directory"),
+    ("photos.tar#gone.jpg", "no longer in its archive"),
+    ("broken.zip#a.jpg", "damaged, cut short, or no zip file (File is not a zip file)"),
+])
+def test_reasons(tmp_path, tar, jpeg, address, reason):
+    tar(tmp_path / "photos.tar", {"a.jpg": jpeg()})
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "broken.zip").write_bytes(b"x")
+    with pytest.raises(ImageError) as caught:
+        read(str(tmp_path / address))
+    assert str(caught.value) == reason
 
 
-def test_a_file_of_that_very_name_comes_first(tmp_path):
-    Image.new("RGB", (9, 9), "lime").save(tmp_path / "a.gif#frame=1", "PNG")
-    assert colour(str(tmp_path / "a.gif#frame=1")) == (0, 255, 0)
+@pytest.mark.parametrize(("address", "missing"), [
+    ("a.jpg", False), ("gone.jpg", True), ("photos.tar#a.jpg", False), ("photos.tar#b.jpg", True),
+    ("gone.tar#a.jpg", True), ("broken.zip#a.jpg", False), ("a.jpg/b.jpg", True),
+])
+def test_what_is_missing(tmp_path, tar, jpeg, address, missing):
+    tar(tmp_path / "photos.tar", {"a.jpg": jpeg()})
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "broken.zip").write_bytes(b"x")  # what it held is not known
+    assert is_missing(str(tmp_path / address)) is missing
+
+
+def test_of_other_machines_nothing_is_certain():
+    assert not is_missing("https://127.0.0.1:1/gone.jpg") and not is_missing("memory://gone/gone.jpg")
+
+
+def test_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("x/../a.jpg") == os.path.join(os.getcwd(), "a.jpg")
+    assert absolute("a.jpg", "/photos") == "/photos/a.jpg"
+    assert absolute("https://host/x/") == "https://host/x/"
+    assert absolute("file:///a%20b.jpg") == "/a b.jpg" == absolute("FILE://localhost/a%20b.jpg")
+
+
+def test_a_folders_neighbours_are_no_part_of_it(tmp_path):
+    (tmp_path / "photos.v2").mkdir()
+    assert starts_within(["/p/photos", "/p/x.tar", "/", str(tmp_path / "photos.v2")]) == (
+        "/p/photos/", "/p/x.tar/", "/p/x.tar#", "/", f"{tmp_path}/photos.v2/",
+    )

@@ -75,13 +75,13 @@ class TestRoots:
         root = tree("b/a.jpg", "b/other.jpg")
         result = scan([root / "b" / "a.jpg"])
         assert [(file.root, file.relative) for file in result.images] == [(root / "b", "a.jpg")]
-        assert result.roots == [root / "b" / "a.jpg"]
+        assert result.roots == [str(root / "b" / "a.jpg")]
 
     def test_relative_paths_become_absolute(self, tree, monkeypatch):
         root = tree("a.jpg")
         monkeypatch.chdir(root.parent)
         result = scan([Path("photos"), Path("./photos/../photos/a.jpg")])
-        assert result.roots == [root, root / "a.jpg"]
+        assert result.roots == [str(root), str(root / "a.jpg")]
         assert [file.state.path for file in result.images] == [str(root / "a.jpg")]
 
     def test_roots_that_overlap_give_each_file_once_below_the_first(self, tree):

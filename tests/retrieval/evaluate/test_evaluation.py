@@ -11,7 +11,7 @@ from retrieval.collection import Collection
 from retrieval.errors import CaptionsError
 from retrieval.evaluate import evaluation as room
 from retrieval.evaluate.evaluation import evaluate
-from retrieval.maintain import index_folders
+from retrieval.maintain import index_sources
 from retrieval.types import Encoder
 
 
@@ -48,7 +48,7 @@ def indexed(tmp_path, monkeypatch):
         for path in [path for path in folder.rglob("*.png")]:
             if path.relative_to(folder).as_posix() not in directions:
                 path.unlink()
-        index_folders([folder], tmp_path / "images.collection")
+        index_sources([folder], tmp_path / "images.collection")
         return tmp_path / "images.collection"
 
     return index
@@ -204,7 +204,7 @@ def test_captions_of_other_images_are_refused(indexed, captions):
 
 
 def test_the_encoder_on_record_is_used(photo_folder, tiny_encoder, captions, tmp_path):
-    index_folders([photo_folder], tmp_path / "p.collection", maintain.Options(tiny_encoder.name))
+    index_sources([photo_folder], tmp_path / "p.collection", maintain.Options(tiny_encoder.name))
     table = captions(*(f"{path.name}\t{path.stem}" for path in photo_folder.rglob("*.*")))
     with Collection.open(tmp_path / "p.collection", device="cpu", precision="float32") as collection:
         found = evaluate(collection, table)

@@ -282,7 +282,7 @@ class TestWebdataset:
                 sizes.append(sum(member.size for member in archive))
         assert len(shards) > 1 and max(sizes) <= 1200
 
-    @pytest.mark.parametrize(("damage", "reason"), [(None, "cannot be read"), (b"no picture", "cannot be exported")])
+    @pytest.mark.parametrize(("damage", "reason"), [(None, "cannot be exported: cannot be read"), (b"no picture", "cannot be exported")])
     def test_images_that_are_gone_or_damaged(self, pictures, task, tmp_path, damage, reason):
         path = Path(pictures["d.bmp"])
         path.unlink()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.errors import NOTICE, ExchangeError
+from retrieval.errors import NOTICE, ExchangeError, MissingPackageError
 from retrieval.exchange import entries
 from retrieval.exchange.clip_folder import ClipFolder
 from retrieval.images import ImageFacts
@@ -142,4 +142,5 @@ class TestBadFolders:
 
     def test_without_pyarrow(self, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        self.refused(folder, "pip install 'crossmodal-retrieval[parquet]'")
+        with pytest.raises(MissingPackageError, match=r"pip install 'crossmodal-retrieval\[parquet\]'"):
+            ClipFolder(folder, Path())

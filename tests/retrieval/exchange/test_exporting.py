@@ -8,7 +8,7 @@ from retrieval.errors import CollectionError, CollectionNotFoundError, ExchangeE
 from retrieval.exchange import exporting
 from retrieval.exchange.exporting import export_collection
 from retrieval.exchange.importing import import_embeddings
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def indexed(tmp_path, photo_folder, tiny_encoder, loaded_once):
     """A collection of six photos, one of which was dropped again: rows and documents differ."""
     path = tmp_path / "photos.collection"
     options = Options(tiny_encoder.name, "cpu", "float32", batch_size=2)
-    index_folders([photo_folder], path, options)
+    index_sources([photo_folder], path, options)
     (photo_folder / "chelsea.png").unlink()
-    index_folders([photo_folder], path, options)
+    index_sources([photo_folder], path, options)
     return path
 
 
@@ -87,7 +87,7 @@ def test_text_vectors_go_out_if_every_image_has_one(indexed, photo_folder, folde
         catalog.commit((), (), [Takeover(file, files[file], id, said[id]) for file, id in ids.items()])
     assert export_collection(indexed, tmp_path / "not embedded").uncaptioned == 5
     assert not (tmp_path / "not embedded" / "text_emb").exists()
-    index_folders([photo_folder], indexed, Options(captions=True, device="cpu", precision="float32"))
+    index_sources([photo_folder], indexed, Options(captions=True, device="cpu", precision="float32"))
     assert export_collection(indexed, folder, part_rows=part_rows).uncaptioned == 0
     parts = sorted((folder / "text_emb").iterdir())
     assert [part.name for part in parts] == [f"text_emb_{number}.npy" for number in range(-(-5 // part_rows))]

@@ -11,7 +11,7 @@ from retrieval.collection import Collection
 from retrieval.errors import NOTICE, ExchangeError, UnknownModelError
 from retrieval.exchange import importing
 from retrieval.images import ImageFacts
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 
 def contents(path):
@@ -143,7 +143,7 @@ class TestWhoseVectors:
 
 class TestIndexOnTop:
     def index(self, folder, path, tiny_encoder):
-        return index_folders([folder], path, Options(None, "cpu", "float32"))
+        return index_sources([folder], path, Options(None, "cpu", "float32"))
 
     def test_files_at_hand_are_not_encoded_again(self, write_part, photos, photo_vectors, photo_folder, bring_in,
                                                  path, tiny_encoder):

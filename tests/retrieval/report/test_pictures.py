@@ -1,5 +1,6 @@
 import base64
 import io
+import zipfile
 from xml.etree import ElementTree
 
 from PIL import Image
@@ -20,6 +21,13 @@ def test_each_image_is_embedded_once_and_referred_to_after(images):
     picture = Image.open(io.BytesIO(base64.b64decode(content, validate=True)))
     assert picture.format == "JPEG" and picture.size == (PIXELS, 107)  # of 300 x 200
     assert all(abs(a - b) < 4 for a, b in zip(picture.getpixel((80, 50)), (255, 0, 255)))
+
+
+def test_a_picture_in_an_archive(images, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(images["magenta.png"], "x/magenta.png")
+    pictures = Pictures({"m": f"{tmp_path}/photos.zip#x/magenta.png"})
+    assert ElementTree.fromstring(pictures.show("m")).find("use").get("href") == "#picture-1"
 
 
 def test_what_cannot_be_shown_says_why(images):

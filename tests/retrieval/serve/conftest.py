@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
@@ -102,7 +102,7 @@ def served_photos(tmp_path_factory, sample_photos):
 def served_collection(served_photos):
     """Every sample photo, embedded by the built-in encoder. Never change it."""
     path = served_photos.parent / "photos.collection"
-    index_folders([served_photos], path, Options("builtin", "cpu", "float32"))
+    index_sources([served_photos], path, Options("builtin", "cpu", "float32"))
     return path
 
 
@@ -117,5 +117,5 @@ def changing(photo_folder, tiny_encoder, loaded_once, tmp_path, monkeypatch):
     """A collection of six photos that a test may change while it is served."""
     monkeypatch.setattr("retrieval.serve.searcher.LOOK_SECONDS", 0.05)
     path = tmp_path / "photos.collection"
-    index_folders([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
+    index_sources([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32"))
     return path

@@ -7,7 +7,7 @@ from retrieval.collection import Collection
 from retrieval.compact import compact, forget
 from retrieval.encoders import load_encoder
 from retrieval.errors import CollectionNotFoundError, QueryError
-from retrieval.maintain import Options, index_folders
+from retrieval.maintain import Options, index_sources
 from retrieval.query import Query
 from retrieval.serve import searcher as room
 from retrieval.serve.searcher import Searcher
@@ -105,7 +105,7 @@ class TestAChangingCollection:
         shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / "again.jpg")
         (photo_folder / "coffee.png").unlink()
         (photo_folder / "chelsea.png").unlink()
-        index_folders([photo_folder], changing)
+        index_sources([photo_folder], changing)
         self.wait(searcher, images=5)
         self.finds(searcher, changing, tiny_encoder, 5)
 
@@ -118,7 +118,7 @@ class TestAChangingCollection:
 
     def test_rebuilt_with_another_model(self, searcher, changing, photo_folder, other_model):
         other = load_encoder(f"local-dir:{other_model}", device="cpu", precision="float32")
-        index_folders([photo_folder], changing, Options(other.name, "cpu", "float32"), rebuild=True)
+        index_sources([photo_folder], changing, Options(other.name, "cpu", "float32"), rebuild=True)
         self.wait(searcher, encoder=other.name)
         self.finds(searcher, changing, other, 6)
 

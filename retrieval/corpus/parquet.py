@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from retrieval.errors import ExchangeError
+from retrieval.errors import MissingPackageError
 
 
 def require_parquet() -> tuple[ModuleType, ModuleType]:
-    """(pyarrow, pyarrow.parquet). Raises ExchangeError."""
+    """(pyarrow, pyarrow.parquet). Raises MissingPackageError."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ExchangeError(
-            "Metadata in Parquet needs pyarrow, which is not installed. Install it: "
+        raise MissingPackageError(
+            "Parquet needs pyarrow, which is not installed. Install it: "
             "pip install 'crossmodal-retrieval[parquet]'"
         ) from error
     return pyarrow, pyarrow.parquet

@@ -1,0 +1,105 @@
+"""Tables of images and their captions as a source: CSV, TSV, JSON, JSON lines, Parquet.
+
+Text is read in every layout that `layouts` knows. Images are paths, or links as in LAION's Parquet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.corpus import listing
+from retrieval.corpus.found import Scan
+from retrieval.corpus.layouts import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, rows_in
+from retrieval.corpus.parquet import require_parquet
+from retrieval.corpus.records import missing_column, read_text
+from retrieval.errors import CorpusError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_LINKS = ("url", "image_url", "uri")  # as good as an image column, where there is none
+_BATCH_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a table does not say itself.
+
+    images          where its relative paths begin; None: the table's own folder
+    image_column    names of its columns, in any case; None: known names are looked for
+    caption_column
+    """
+
+    images: Path | None = None
+    image_column: str | None = None
+    caption_column: str | None = None
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(
+            (self.image_column.lower(),) if self.image_column else (*IMAGE_COLUMNS, *_LINKS),
+            (self.caption_column.lower(),) if self.caption_column else CAPTION_COLUMNS,
+        )
+
+
+def is_table(name: str) -> bool:
+    """By its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def scan(path: str, options: TableOptions = TableOptions()) -> Scan:
+    """The images that the rows name, each once, with its captions in the order of the rows.
+
+    path  absolute
+
+    Raises CorpusError, CaptionsError if it cannot be read or lacks a column, MissingPackageError.
+    """
+    if path.lower().endswith(".parquet"):
+        rows, malformed = _parquet_rows(Path(path), options.columns), []
+    else:
+        _, captioned, malformed = rows_in(read_text(Path(path), "table"), Path(path), options.columns)
+        rows = ((caption.image, [caption.text] if caption.text else []) for caption, _ in captioned)
+    base = os.path.abspath(options.images) if options.images else os.path.dirname(path)
+    found = listing.named(rows, base)
+    return Scan(found.images, [*((path, line) for line in malformed), *found.unreadable], [])
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, list[str]]]:
+    pyarrow, parquet = require_parquet()
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            image = _column("image", columns.image, columns.caption, names, path)
+            caption = _column("caption", columns.caption, columns.image, names, path)
+            kind = file.schema_arrow.field(image).type
+            if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+                raise CorpusError(
+                    f"{path}: the column {image} holds {kind}, not paths or links of images. "
+                    "Name the column that does with --image-column."
+                )
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[image, caption]):
+                for name, said in zip(batch.column(image).to_pylist(), batch.column(caption).to_pylist()):
+                    if name and name.strip():
+                        yield name.strip(), _texts(said)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CorpusError(f"{path} cannot be read as Parquet: {reason}.") from error
+
+
+def _column(
+    role: str, known: Sequence[str], taken: Sequence[str], names: Sequence[str], path: Path
+) -> str:
+    """The column as it is spelled. Raises CorpusError."""
+    spelled = {name.lower(): name for name in reversed(names)}
+    found = next((spelled[name] for name in known if name in spelled), None)
+    if found is None:
+        raise CorpusError(missing_column(role, known, names, taken, str(path)))
+    return found
+
+
+def _texts(said: Any) -> list[str]:
+    """A caption or a list of them; whatever else the column holds is none."""
+    listed = said if isinstance(said, list) else [said]
+    return [text.strip() for text in listed if isinstance(text, str) and text.strip()]
