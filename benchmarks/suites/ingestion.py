@@ -54,7 +54,7 @@ def _first_run(model: str, size: str, width: int, height: int, count: int) -> Ca
             "open_clip loop": Contender(open_clip_loop),
         },
         unit="images_per_second", better="higher", baseline="open_clip loop",
-        most_repeats=3,
+        warm_up=0, most_repeats=3,  # minutes a round; the median leaves a cold first one out
     )
 
 
