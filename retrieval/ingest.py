@@ -17,7 +17,7 @@ import numpy as np
 from retrieval.catalog import Catalog, Document, FileState, Takeover
 from retrieval.contents import Contents
 from retrieval.corpus.addresses import starts_within
-from retrieval.corpus.found import FoundImage, Scan
+from retrieval.corpus.found import INSIDE, FoundImage, Scan
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
 

@@ -108,7 +108,7 @@ def test_a_bucket(index, run, photo_folder):
     (["a.tar.gz"], {"a.tar.gz": b"\x1f\x8b"}, 1, "compressed (gzip), and images are read where they lie. Unpack it"),
     (["a.tar"], {"a.tar": b"no tar"}, 1, "a.tar: not an uncompressed tar file ("),
     (["a.zip"], {"a.zip": b"no zip"}, 1, "a.zip: damaged, cut short, or no zip file (File is not a zip file)"),
-    (["a.txt"], {"a.txt": b"x"}, 1, "and neither an archive nor a table (.tar, .zip, .csv, .tsv"),
+    (["a.txt"], {"a.txt": b"x"}, 1, "nor an archive or a table (.tar, .zip, .csv, .tsv"),
     (["a.csv"], {"a.csv": b"imgae,caption\n1.jpg,x\n"}, 1, "no image column; its header reads 'imgae', 'caption'. Rename"),
     (["a.csv", "--caption-column", "Titel"], {"a.csv": b"image,caption\n1.jpg,x\n"}, 1, "has no caption column"),
     (["a.csv"], {"a.csv": b"image,caption\n1.jpg,x\n2.jpg,x\n"}, 1, "The first of 2:"),
