@@ -14,6 +14,7 @@ ENGINES = [
     engines.Faiss("Flat"),
     engines.Faiss("IVF4,Flat", nprobe=4),
     engines.Faiss("HNSW32", ef_search=500),
+    engines.InPlace(),
     engines.Numpy(),
     *([engines.Hnswlib(DIM, 500)] if find_spec("hnswlib") else []),
     *([engines.Usearch(DIM, 500)] if find_spec("usearch") else []),

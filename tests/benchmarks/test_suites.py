@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import suites
-from benchmarks.suites.indexes import overlap
+from benchmarks import suites, timing
+from benchmarks.suites.indexes import overlap, read_ms
 
 NAMES = suites.names()
 
@@ -41,3 +41,16 @@ def test_overlap_is_the_share_of_the_truth_that_is_found():
     rows = np.array([[3, 1, 2], [7, -1, -1]])
     truth = np.array([[1, 2, 9], [7, 8, 9]])
     assert overlap(rows, truth) == 3 / 6
+
+
+def test_reading_once_reads_the_whole_file(tmp_path, monkeypatch):
+    np.arange(100).tofile(tmp_path / "vectors")
+    read = []
+
+    def latencies(call, arguments):
+        read.extend(int(call(one)) for one in arguments)
+        return {"p50_ms": 1.5}
+
+    monkeypatch.setattr(timing, "latencies", latencies)
+    assert read_ms(tmp_path / "vectors", times=3) == 1.5
+    assert read == [4950] * 3
