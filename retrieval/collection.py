@@ -5,7 +5,8 @@
       catalog.sqlite   one row per image
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
                        they were compacted: the catalogue says which counts)
-      index.faiss      derived from the vectors, rebuilt whenever it is out of date
+      index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
+                       "Flat" index, which searches the vectors where they lie
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Sequence
 
 import numpy as np
 
-from indexes import IndexSpec, VectorIndex, build_index, cap_threads, load_index, save_index
+from indexes import (
+    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
+)
 from indexes.errors import IndexFileError
 from retrieval import query
 from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
-from retrieval.errors import QueryError
+from retrieval.errors import CollectionError, QueryError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
@@ -56,7 +59,7 @@ class Collection:
         self._rewrites = self.catalog.rewrites
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
-        self._index: VectorIndex | None = None
+        self._index: VectorIndex | FlatIndex | None = None
 
     def _was_compacted(self) -> bool:
         """Whether that happened since the vectors were opened; then they are opened anew."""
@@ -116,14 +119,19 @@ class Collection:
             )
         return self._encoder
 
-    def index(self) -> VectorIndex:
-        """The index over the committed vectors: from its file, or rebuilt if that is stale."""
+    def index(self) -> VectorIndex | FlatIndex:
+        """The index over the committed vectors: from its file, or rebuilt if that is stale.
+
+        A "Flat" one is the vectors themselves, or on a GPU a copy of them.
+        """
         if self._index is None:
             self._was_compacted()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self.manifest.index
-            if record.generation == self.catalog.generation:
+            if _is_flat(record.spec) and (device == "cpu" or not gpu_count()):
+                self._index = self._flat_index()
+            elif record.generation == self.catalog.generation:
                 try:
                     loaded = load_index(self.path / INDEX_FILE, record.spec, device=device)
                     if loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim:
@@ -165,7 +173,12 @@ class Collection:
     def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
         while True:
-            matches = self.index().search(vectors, k)
+            try:
+                matches = self.index().search(vectors, k)
+            except CollectionError:
+                if self._was_compacted():  # and what was to be read is gone
+                    continue
+                raise
             documents = self.catalog.documents_of_rows(matches.rows[matches.rows >= 0].tolist())
             if not self._was_compacted():  # else these rows have other numbers by now
                 break
@@ -180,11 +193,17 @@ class Collection:
     def refresh_index(self) -> None:
         """Rebuild and save the index if it is out of date, then record it in the manifest.
 
+        A "Flat" one has no file.
+
         Raises OSError if it cannot be written.
         """
         record = self.manifest.index
         generation = self.catalog.generation
-        if record.generation != generation or not (self.path / INDEX_FILE).exists():
+        if _is_flat(record.spec):
+            (self.path / INDEX_FILE).unlink(missing_ok=True)  # older versions wrote one
+            self._index = self._flat_index()
+            record = IndexRecord(record.spec, generation, self._index.n)
+        elif record.generation != generation or not (self.path / INDEX_FILE).exists():
             self._index = self._build_index(record.spec, device="cpu")
             save_index(self._index, self.path / INDEX_FILE)
             record = IndexRecord(record.spec, generation, self._index.n)
@@ -192,9 +211,20 @@ class Collection:
         self.manifest = replace(self.manifest, index=record, counts=counts)
         self.manifest.save(self.path)
 
+    def _flat_index(self) -> FlatIndex:
+        every = self.catalog.live_below(self.vectors.n) == self.vectors.n
+        return FlatIndex(self.vectors, None if every else self._live_rows())
+
     def _build_index(self, spec: IndexSpec, *, device: str) -> VectorIndex:
-        rows = self.catalog.live_rows()
-        rows = rows[rows < self.vectors.n]  # a run may have committed more since this was opened
+        rows = self._live_rows()
         every = len(rows) == self.vectors.n
         source = self.vectors if every else self.vectors.take(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)
+
+    def _live_rows(self) -> np.ndarray:
+        rows = self.catalog.live_rows()
+        return rows[rows < self.vectors.n]  # a run may have committed more since this was opened
+
+
+def _is_flat(spec: IndexSpec) -> bool:
+    return spec.factory == "Flat"

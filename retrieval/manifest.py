@@ -34,9 +34,9 @@ class EncoderRecord:
 class IndexRecord:
     """The index beside the vectors.
 
-    generation  the catalogue's generation that index.faiss was built from; any other value
-                in the catalogue means that the index is out of date
-    rows        vectors in index.faiss
+    generation  the catalogue's generation when this was written, and index.faiss if the spec
+                needs one; any other value in the catalogue means that the index is out of date
+    rows        vectors in the index
     """
 
     spec: IndexSpec = field(default_factory=IndexSpec)
