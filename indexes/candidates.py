@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
+from indexes.matches import no_matches
 from indexes.vectors import UNIT_TOLERANCE
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _BLOCK_ROWS = 8192
 _WIDENED_ROWS = 2048  # that many in float32 stay in the processor's cache
 _QUERIES_AT_ONCE = 1024
 _GROUP = 32  # columns whose maximum is looked at before they are
-_SCANNED_AT_MOST = 2  # queries; for more it is faster to widen a block once and multiply
+_SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once and multiply
 
 _FLOAT32 = 2.0**-24  # unit roundoff: what rounding changes, relative to a value
 _BFLOAT16 = 2.0**-9
@@ -129,9 +130,8 @@ def _scanned(
     block: np.ndarray, first_row: int, selector: Any, queries: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best of one block, in no order: scores, rows (q, w). block (b, d) float16"""
-    dim = block.shape[1]
-    scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
-    rows = np.full((len(queries), width), -1, dtype=np.int64)
+    dim, width = block.shape[1], min(width, len(block))
+    scores, rows = no_matches(len(queries), width)
     # FAISS scans the lists of an IVF index by pointer: a block of float16 rows is such a list.
     codec, unused = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
     scanner = codec.select_InvertedListScanner(

@@ -110,8 +110,6 @@ def test_rounding_at_its_worst_stays_within_the_bound(search: Pass) -> None:
     queries = np.repeat(halves[:1].astype(np.float32), 3, axis=0)
     found = search(rows_of(halves), queries, 6)
     assert_holds(found, cosines(halves, queries))
-    off = np.abs(found.scores - np.where(found.rows % 2, -1, 1)).max()
-    assert off < 7e-3  # of up to 8e-3
 
 
 def test_what_is_possible_by_hand() -> None:
@@ -142,7 +140,7 @@ def test_pads_are_never_possible() -> None:
     assert possible.tolist() == [[True, False]] and complete.tolist() == [True]
 
 
-@pytest.mark.parametrize(("q", "taken"), [(1, "scan"), (2, "scan"), (3, "multiply")])
+@pytest.mark.parametrize(("q", "taken"), [(1, "scan"), (4, "scan"), (5, "multiply")])
 def test_a_few_queries_scan_and_many_multiply(
     q: int, taken: str, halves: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
