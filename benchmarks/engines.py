@@ -57,6 +57,25 @@ class Ours:
 
 
 @dataclass(frozen=True)
+class InPlace:
+    """indexes.FlatIndex over a memory map of float16 vectors, as a collection has them."""
+
+    def build(self, documents: np.ndarray) -> Any:
+        return documents.astype(np.float16)
+
+    def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
+        return index.search(queries, k).rows
+
+    def save(self, index: Any, path: Path) -> None:
+        _save_array(index, path)
+
+    def load(self, path: Path) -> Any:
+        from indexes import FlatIndex
+
+        return FlatIndex(np.load(path, mmap_mode="r"))
+
+
+@dataclass(frozen=True)
 class Faiss:
     """faiss by itself: index_factory, train, add, search."""
 
@@ -119,8 +138,7 @@ class Numpy:
         return np.concatenate(found)
 
     def save(self, index: Any, path: Path) -> None:
-        with path.open("wb") as file:  # given a name, numpy would add a suffix
-            np.save(file, index)
+        _save_array(index, path)
 
     def load(self, path: Path) -> Any:
         return np.load(path)
@@ -186,6 +204,11 @@ class Usearch:
             ndim=self.dim, metric="ip", dtype="f32", connectivity=LINKS,
             expansion_add=BUILD_CANDIDATES, expansion_search=self.ef_search,
         )
+
+
+def _save_array(array: np.ndarray, path: Path) -> None:
+    with path.open("wb") as file:  # given a name, numpy would add a suffix
+        np.save(file, array)
 
 
 def _threads() -> int:

@@ -23,8 +23,9 @@ from indexes.errors import (
 
 if TYPE_CHECKING:
     from indexes.build import build_index
-    from indexes.device import cap_threads
+    from indexes.device import cap_threads, gpu_count
     from indexes.exact import exact_search
+    from indexes.flat import FlatIndex
     from indexes.index import VectorIndex
     from indexes.matches import Matches
     from indexes.measure import (
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         Latency,
         OperatingPoint,
         measure_index,
-        measure_latency,
         operating_points,
     )
     from indexes.persist import load_index, save_index
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from indexes.spec import IndexSpec
 
 _HOMES = {
+    "FlatIndex": "indexes.flat",
     "IndexMeasurement": "indexes.measure",
     "IndexSpec": "indexes.spec",
     "Latency": "indexes.measure",
@@ -50,15 +51,16 @@ _HOMES = {
     "build_index": "indexes.build",
     "cap_threads": "indexes.device",
     "exact_search": "indexes.exact",
+    "gpu_count": "indexes.device",
     "load_index": "indexes.persist",
     "measure_index": "indexes.measure",
-    "measure_latency": "indexes.measure",
     "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
 }
 
 __all__ = [
     "DimensionError",
+    "FlatIndex",
     "IndexFileError",
     "IndexMeasurement",
     "IndexSpec",
@@ -74,9 +76,9 @@ __all__ = [
     "build_index",
     "cap_threads",
     "exact_search",
+    "gpu_count",
     "load_index",
     "measure_index",
-    "measure_latency",
     "operating_points",
     "save_index",
 ]

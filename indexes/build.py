@@ -51,7 +51,7 @@ def build_index(
     VectorError on unfit vectors or rows; VectorIndexError on a device that cannot be had.
     """
     n, dim = shape_of(vectors)
-    rows = checked_rows(rows, n)
+    rows = _checked_rows(rows, n)
     index = spec.empty_index(dim)
     least, most = _training_needs(index)
     if not index.is_trained and n < least:
@@ -151,7 +151,7 @@ def _training_sample(vectors: Any, n: int, size: int, seed: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def checked_rows(rows: Any, n: int) -> np.ndarray | None:
+def _checked_rows(rows: Any, n: int) -> np.ndarray | None:
     """Return rows (n,) int64, or None where they are 0..n-1 and need no map.
 
     Raises VectorError unless there are n of them, non-negative and strictly increasing.

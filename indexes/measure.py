@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +10,20 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.build import Progress, build_index, checked_rows
+from indexes.build import build_index
 from indexes.device import GPU_MAX_K
-from indexes.errors import SpecError, VectorIndexError
+from indexes.errors import VectorIndexError
 from indexes.index import VectorIndex
 from indexes.layers import is_hnsw, is_ivf, layers
-from indexes.matches import Matches, checked_count
-from indexes.recall import ann_recall_at_k, check_columns, positions_of
+from indexes.matches import Matches
+from indexes.recall import ann_recall_at_k, check_columns
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 
 _POINTS_AT_MOST = 8
 _EF_SEARCHES = (16, 32, 64, 128, 256, 512)
-_QUERIES_FOR_P99 = 100
+_QUERIES_FOR_P99, _QUERIES_AT_MOST = 100, 1000
+_WARM_UP = 10  # searches before those that are timed
 _BATCH_SECONDS, _BATCH_ROUNDS = 0.2, 3
 
 
@@ -43,28 +43,6 @@ class Latency:
     queries_per_second: float
     threads: int
     queries: int
-
-
-def measure_latency(
-    index: VectorIndex,
-    queries: Any,
-    k: int,
-    *,
-    nprobe: int | None = None,
-    ef_search: int | None = None,
-    most: int = 1000,
-    warm_up: int = 10,
-) -> Latency:
-    """Return how long the index takes for one query, and how many a second it does in a batch.
-
-    queries  (q, d) float32, unit rows; at most the first `most` are searched one by one, going
-             round again where there are fewer than 100
-    warm_up  searches before those that are timed
-    The batch is searched until 0.2 s have passed or three times; its median counts.
-
-    Raises VectorIndexError without queries, and what VectorIndex.search() raises.
-    """
-    return _timed(index, queries, k, OperatingPoint(nprobe, ef_search), most, warm_up)[0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +81,7 @@ class IndexMeasurement:
     exhaustive_rows       (q, k) int64 that search_exhaustively() found: what these miss of exact
                           search the codes have lost, what `rows` misses of these, the search
     bytes_per_vector      of the whole index as FAISS writes it, lists and graph included
-    build_seconds         NaN if the index came built and nobody said
+    build_seconds         what build_index took
     """
 
     factory: str
@@ -129,47 +107,31 @@ def measure_index(
     exact: Matches,
     k: int,
     *,
-    rows: Any = None,
-    points: Sequence[OperatingPoint] | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
-    index: VectorIndex | None = None,
-    build_seconds: float | None = None,
 ) -> list[IndexMeasurement]:
-    """Build an index and measure it at each operating point.
+    """Build an index and measure it at each of its operating_points().
 
-    vectors, spec, rows, device, progress  as build_index takes them
-    queries        (q, d) float32, unit rows, q >= 1
-    exact          exact_search's Matches for them over `vectors`, at least k columns; with
-                   rows=, its positions replaced by row numbers
-    points         None measures at operating_points(index)
-    index          built from the same vectors, spec and rows: measured instead of building one
-    build_seconds  what building `index` took
+    vectors, spec, device  as build_index takes them
+    queries  (q, d) float32, unit rows, q >= 1
+    exact    exact_search's Matches for them over `vectors`, at least k columns
 
     Raises what build_index and VectorIndex.search() raise; VectorIndexError if there are no
-    vectors or queries, `exact` is too narrow, or numbers rows otherwise; SpecError if `index` is
-    of another spec, size or dimension.
+    vectors or queries, or `exact` is too narrow.
     """
     n, dim = shape_of(vectors)
     queries = as_queries(queries, dim)
     if n == 0 or len(queries) == 0:
         raise VectorIndexError(f"There is nothing to measure: {n} vectors, {len(queries)} queries.")
     check_columns(exact.rows, "exact", len(queries), k)
-    numbers = checked_rows(rows, n)
-    exact = Matches(exact.scores, positions_of(exact.rows, numbers, n))
-    if index is None:
-        start = time.perf_counter()
-        index = build_index(vectors, spec, rows=rows, device=device, progress=progress)
-        build_seconds = time.perf_counter() - start
-    elif index.spec != spec or (index.n, index.dim) != (n, dim):
-        raise SpecError(f"{index!r} was not built from these {n} vectors and {spec}.")
+    start = time.perf_counter()
+    index = build_index(vectors, spec, device=device)
+    build_seconds = time.perf_counter() - start
     exhaustive_rows = index.search_exhaustively(queries, k).rows
     bytes_per_vector = index.nbytes / n
     measurements = []
-    for point in operating_points(index) if points is None else points:
+    for point in operating_points(index):
         latency, found = _timed(index, queries, k, point)
-        positions = positions_of(found.rows, numbers, n)
-        recall = ann_recall_at_k(positions, exact, k, vectors=vectors, queries=queries)
+        recall = ann_recall_at_k(found.rows, exact, k, vectors=vectors, queries=queries)
         measurements.append(
             IndexMeasurement(
                 factory=spec.factory,
@@ -182,7 +144,7 @@ def measure_index(
                 exhaustive_rows=exhaustive_rows,
                 latency=latency,
                 bytes_per_vector=bytes_per_vector,
-                build_seconds=math.nan if build_seconds is None else build_seconds,
+                build_seconds=build_seconds,
                 n=n,
                 dim=dim,
                 device=index.device,
@@ -192,18 +154,13 @@ def measure_index(
 
 
 def _timed(
-    index: VectorIndex,
-    queries: Any,
-    k: int,
-    point: OperatingPoint,
-    most: int = 1000,
-    warm_up: int = 10,
+    index: VectorIndex, queries: np.ndarray, k: int, point: OperatingPoint
 ) -> tuple[Latency, Matches]:
-    """Return the timings, and what the batch of all queries found."""
-    most = checked_count(most, "most")
-    queries = as_queries(queries, index.dim)
-    if len(queries) == 0:
-        raise VectorIndexError("There are no queries to time a search with.")
+    """Return the timings, and what the batch of all queries (q, d) found.
+
+    At most the first 1000 queries are searched one by one, going round again where there are
+    fewer than 100. The batch is searched until 0.2 s have passed or three times; its median counts.
+    """
 
     def search(some: np.ndarray) -> tuple[float, Matches]:
         start = time.perf_counter()
@@ -214,9 +171,9 @@ def _timed(
         at = i % len(queries)
         return search(queries[at : at + 1])[0]
 
-    for i in range(warm_up):
+    for i in range(_WARM_UP):
         search_one(i)
-    count = min(most, max(len(queries), _QUERIES_FOR_P99))
+    count = min(_QUERIES_AT_MOST, max(len(queries), _QUERIES_FOR_P99))
     single = [search_one(i) for i in range(count)]
     batches: list[float] = []
     while sum(batches) < _BATCH_SECONDS and len(batches) < _BATCH_ROUNDS:

@@ -46,7 +46,7 @@ def ann_recall_at_k(
     n, dim = shape_of(vectors)
     queries = as_queries(queries, dim)
     check_columns(rows, "rows", len(queries), k)
-    positions_of(found, None, n)  # raises on rows that no vector has
+    _check_rows(found, n)
     last = np.where(real, true_scores, np.inf).min(axis=1, keepdims=True)  # (q, 1), the k-th score
     above = np.where(real & (true_scores > last + _SAME_SCORE), true_rows, -1)  # (q, k)
     hits_above = _is_in(found, above)
@@ -58,23 +58,14 @@ def ann_recall_at_k(
     return _share(hits_above.sum(axis=1) + np.minimum(tied.sum(axis=1), places), expected)
 
 
-def positions_of(rows: np.ndarray, numbers: np.ndarray | None, n: int) -> np.ndarray:
-    """Return where in the vectors each row number is; -1 pads stay. (q, k)
-
-    rows     (q, k) int64
-    numbers  (n,) int64, the number of each vector, increasing; None numbers them 0..n-1
-
-    Raises VectorIndexError on a number that no vector has.
-    """
-    numbers = np.arange(n) if numbers is None else numbers
-    positions = np.minimum(np.searchsorted(numbers, rows), n - 1)
-    unknown = (rows >= 0) & (numbers[positions] != rows)
+def _check_rows(rows: np.ndarray, n: int) -> None:
+    """Raise VectorIndexError on a row (q, k) that none of n vectors has."""
+    unknown = rows >= n
     if unknown.any():
         raise VectorIndexError(
-            f"Row {rows[unknown][0]} is none of the {n} vectors. Number found and exact rows by "
-            "the place of the vector, or else as rows= does."
+            f"Row {rows[unknown][0]} is none of the {n} vectors. Number rows by the place of "
+            "their vector."
         )
-    return np.where(rows < 0, -1, positions)
 
 
 def check_columns(rows: np.ndarray, name: str, q: int, k: int) -> None:

@@ -172,6 +172,10 @@ class Catalog:
         found = self._select("SELECT row FROM documents WHERE row IS NOT NULL ORDER BY row")
         return np.fromiter((row for (row,) in found), np.int64)
 
+    def live_below(self, n: int) -> int:
+        """How many of the vector rows 0..n-1 belong to a document."""
+        return self._scalar("SELECT count(*) FROM documents WHERE row < ?", n)
+
     def documents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
         """Vector row -> (id, path), for the rows that belong to a document."""
         sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"

@@ -5,7 +5,8 @@
       catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
                        they were compacted: the catalogue says which counts)
-      index.faiss      derived from the vectors, rebuilt whenever it is out of date
+      index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
+                       "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
 """
 
@@ -17,12 +18,14 @@ from typing import Sequence
 
 import numpy as np
 
-from indexes import IndexSpec, VectorIndex, build_index, cap_threads, load_index, save_index
+from indexes import (
+    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
+)
 from indexes.errors import IndexFileError
 from retrieval import query
 from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
-from retrieval.errors import QueryError
+from retrieval.errors import CollectionError, QueryError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
@@ -59,7 +62,7 @@ class Collection:
         self._rewrites = self.catalog.rewrites
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
-        self._indexes: dict[str, VectorIndex] = {}
+        self._indexes: dict[str, VectorIndex | FlatIndex] = {}
 
     def _was_compacted(self) -> bool:
         """Whether that happened since the vectors were opened; then they are opened anew."""
@@ -123,8 +126,10 @@ class Collection:
             )
         return self._encoder
 
-    def index(self, within: str = IMAGES) -> VectorIndex:
+    def index(self, within: str = IMAGES) -> VectorIndex | FlatIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale.
+
+        A "Flat" one is the vectors themselves, or on a GPU a copy of them.
 
         within  IMAGES or CAPTIONS
         """
@@ -133,8 +138,11 @@ class Collection:
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self._index_record(within)
-            index = self._saved_index(within, record, device)
-            self._indexes[within] = index or self._build_index(within, record.spec, device=device)
+            if _is_flat(record.spec) and (device == "cpu" or not gpu_count()):
+                self._indexes[within] = self._flat_index(within)
+            else:
+                saved = self._saved_index(within, record, device)
+                self._indexes[within] = saved or self._build_index(within, record.spec, device=device)
         return self._indexes[within]
 
     def _saved_index(self, within: str, record: IndexRecord, device: str) -> VectorIndex | None:
@@ -201,7 +209,12 @@ class Collection:
     ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
         while True:
-            matches = self.index(within).search(vectors, k)
+            try:
+                matches = self.index(within).search(vectors, k)
+            except CollectionError:
+                if self._was_compacted():  # and what was to be read is gone
+                    continue
+                raise
             rows = matches.rows[matches.rows >= 0].tolist()
             if within == IMAGES:
                 owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
@@ -219,7 +232,7 @@ class Collection:
     def refresh_index(self) -> None:
         """Rebuild and save each index that is out of date, then record them in the manifest.
 
-        Raises OSError if one cannot be written.
+        A "Flat" one has no file. Raises OSError if one cannot be written.
         """
         captions = self.manifest.captions
         if captions is None:
@@ -233,15 +246,30 @@ class Collection:
 
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
         generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
-        if record.generation == generation and file.exists():
+        if _is_flat(record.spec):
+            file.unlink(missing_ok=True)  # older versions wrote one
+            self._indexes[within] = self._flat_index(within)
+        elif record.generation == generation and file.exists():
             return record
-        self._indexes[within] = self._build_index(within, record.spec, device="cpu")
-        save_index(self._indexes[within], file)
+        else:
+            self._indexes[within] = self._build_index(within, record.spec, device="cpu")
+            save_index(self._indexes[within], file)
         return IndexRecord(record.spec, generation, self._indexes[within].n)
 
+    def _flat_index(self, within: str) -> FlatIndex:
+        every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
+        return FlatIndex(self.vectors, None if every else self._live_rows(within))
+
     def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
-        rows = (self.catalog if within == IMAGES else self.catalog.captions).live_rows()
-        rows = rows[rows < self.vectors.n]  # a run may have committed more since this was opened
+        rows = self._live_rows(within)
         every = len(rows) == self.vectors.n
         source = self.vectors if every else self.vectors.chosen(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)
+
+    def _live_rows(self, within: str) -> np.ndarray:
+        rows = (self.catalog if within == IMAGES else self.catalog.captions).live_rows()
+        return rows[rows < self.vectors.n]  # a run may have committed more since this was opened
+
+
+def _is_flat(spec: IndexSpec) -> bool:
+    return spec.factory == "Flat"

@@ -34,9 +34,9 @@ class EncoderRecord:
 class IndexRecord:
     """An index beside the vectors.
 
-    generation  the catalogue's generation that its file was built from; any other value
-                in the catalogue means that the index is out of date
-    rows        vectors in its file
+    generation  the catalogue's generation when this was written, and its file if the spec needs
+                one; any other value in the catalogue means that the index is out of date
+    rows        vectors in the index
     """
 
     spec: IndexSpec = field(default_factory=IndexSpec)

@@ -40,7 +40,10 @@ class VectorStore:
         return self.n
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Rows of one contiguous slice as float16 (m, d). Raises CollectionError if truncated."""
+        """Rows of one contiguous slice as float16 (m, d); within one shard they are not copied.
+
+        Raises CollectionError if truncated.
+        """
         start, stop, step = rows.indices(self.n)
         if step != 1:
             raise ValueError("vectors are read in contiguous slices")
@@ -50,6 +53,8 @@ class VectorStore:
             last = min(self.shard_rows, first + stop - start)
             parts.append(self._map(shard)[first:last])
             start += last - first
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float16)
 
     def take(self, rows: np.ndarray) -> np.ndarray:

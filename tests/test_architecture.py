@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
-    "indexes.spec  indexes.exact  indexes.device  indexes.scan  indexes.recall",
-    "indexes.index",
+    "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall",
+    "indexes.index  indexes.flat",
     "indexes.build  indexes.persist",
     "indexes.measure",
     "indexes",

@@ -223,7 +223,7 @@ def test_a_kill_at_any_instant_of_compacting(folder, tmp_path):
         assert (report.rows, report.dropped_rows) == (3, 0 if rewrites[-1] else 2)
         assert_holds(path, folder, left, Mosaic())
         assert sorted(os.listdir(path)) == [
-            "catalog.sqlite", "index.faiss", "manifest.json", "vectors-1", "writer.lock"]
+            "catalog.sqlite", "manifest.json", "vectors-1", "writer.lock"]
         encoder = Mosaic()
         report = index(folder, path, encoder)
         assert (report.images, encoder.encoded) == (5, 2)

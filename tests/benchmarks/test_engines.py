@@ -1,5 +1,6 @@
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 
 from benchmarks import engines
@@ -14,6 +15,7 @@ ENGINES = [
     engines.Faiss("Flat"),
     engines.Faiss("IVF4,Flat", nprobe=4),
     engines.Faiss("HNSW32", ef_search=500),
+    engines.InPlace(),
     engines.Numpy(),
     *([engines.Hnswlib(DIM, 500)] if find_spec("hnswlib") else []),
     *([engines.Usearch(DIM, 500)] if find_spec("usearch") else []),
@@ -25,6 +27,7 @@ def test_every_engine_finds_what_exact_search_finds_once_it_looks_everywhere(eng
     made = vectors_with_gap(500, 20, DIM, rank=8, clusters=10)
     engine.save(engine.build(made.documents), tmp_path / "index")
     index = engine.load(tmp_path / "index")
-    truth = exact_search(made.documents, made.queries, 5).rows
+    stored = made.documents.astype(np.float16 if engine == engines.InPlace() else np.float32)
+    truth = exact_search(stored, made.queries, 5).rows
     assert engine.search(index, made.queries, 5).tolist() == truth.tolist()
     assert engine.search(index, made.queries[:1], 5).tolist() == truth[:1].tolist()

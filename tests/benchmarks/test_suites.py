@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import suites
+from benchmarks import suites, timing
 from benchmarks.suites import scale
-from benchmarks.suites.indexes import overlap
+from benchmarks.suites.indexes import overlap, read_ms
 from benchmarks.suites.server import recall
 
 NAMES = suites.names()
@@ -66,3 +66,16 @@ def test_searches_at_scale_find_what_numpy_finds(tmp_path):
         for prepare in (scale.search_ours, scale.search_numpy, scale.open_ours, scale.open_numpy)
     ]
     assert found[0] == found[1] > 0 and found[2] == found[3] > 0
+
+
+def test_reading_once_reads_the_whole_file(tmp_path, monkeypatch):
+    np.arange(100).tofile(tmp_path / "vectors")
+    read = []
+
+    def latencies(call, arguments):
+        read.extend(int(call(one)) for one in arguments)
+        return {"p50_ms": 1.5}
+
+    monkeypatch.setattr(timing, "latencies", latencies)
+    assert read_ms(tmp_path / "vectors", times=3) == 1.5
+    assert read == [4950] * 3

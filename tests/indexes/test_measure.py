@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import faiss
@@ -10,14 +9,13 @@ import pytest
 
 from indexes import measure
 from indexes.build import build_index
-from indexes.errors import SpecError, VectorError, VectorIndexError
+from indexes.errors import VectorIndexError
 from indexes.exact import exact_search
 from indexes.index import VectorIndex
 from indexes.matches import Matches
 from indexes.measure import (
     OperatingPoint,
     measure_index,
-    measure_latency,
     operating_points,
 )
 from indexes.recall import ann_recall_at_k
@@ -127,7 +125,7 @@ def test_percentiles_of_single_queries_and_the_rate_of_a_batch(
     timed: VectorIndex, clock: Clock, queries: np.ndarray
 ) -> None:
     """The i-th search by itself takes i ms: after 10 to warm up, 11 to 110 are timed."""
-    latency = measure_latency(timed, queries, 7, nprobe=3)
+    latency, _ = measure._timed(timed, queries, 7, OperatingPoint(nprobe=3))
     assert (latency.p50, latency.p95, latency.p99) == pytest.approx((60.5, 105.05, 109.01))
     assert latency.queries_per_second == pytest.approx(2000)
     assert (latency.queries, latency.threads) == (100, faiss.omp_get_max_threads())
@@ -138,48 +136,29 @@ def test_percentiles_of_single_queries_and_the_rate_of_a_batch(
     assert {search[1:] for search in clock.searches} == {(7, 3, None)}
 
 
-@pytest.mark.parametrize(
-    ("q", "most", "warm_up", "singles", "batches"),
-    [(20, 5, 0, 5, 3), (150, 1000, 2, 152, 3), (300, 120, 0, 120, 2), (500, 1, 1, 2, 1)],
-)
+@pytest.mark.parametrize(("q", "singles", "batches"), [(20, 110, 3), (150, 160, 3), (1200, 1010, 1)])
 def test_how_many_searches_are_timed(
-    q: int, most: int, warm_up: int, singles: int, batches: int,
-    timed: VectorIndex, clock: Clock, unit_vectors: Any,
-) -> None:  # fmt: skip
-    latency = measure_latency(timed, unit_vectors(q), 1, most=most, warm_up=warm_up)
+    q: int, singles: int, batches: int, timed: VectorIndex, clock: Clock, unit_vectors: Any
+) -> None:
+    latency, _ = measure._timed(timed, unit_vectors(q), 1, OperatingPoint())
     lengths = [len(search[0]) // (4 * 32) for search in clock.searches]
     assert lengths == [1] * singles + [q] * batches
-    assert latency.queries == singles - warm_up
-
-
-def test_what_cannot_be_timed(corpus: np.ndarray, queries: np.ndarray) -> None:
-    index = build_index(corpus, device="cpu")
-    with pytest.raises(VectorIndexError, match="no queries to time"):
-        measure_latency(index, queries[:0], 1)
-    with pytest.raises(SpecError, match="nprobe means nothing"):
-        measure_latency(index, queries, 1, nprobe=2)
-    with pytest.raises(VectorIndexError, match="most must be a whole number of at least 1"):
-        measure_latency(index, queries, 1, most=0)
+    assert latency.queries == singles - 10  # to warm up
 
 
 # --- measuring an index ---------------------------------------------------------------------
 
 
-def numbered(exact: Matches, rows: np.ndarray | None) -> Matches:
-    return exact if rows is None else Matches(exact.scores, rows[exact.rows])
-
-
-@pytest.mark.parametrize("rows", [None, GAPS], ids=["all rows", "rows left out"])
 def test_more_lists_find_more_and_all_lists_find_all(
-    rows: np.ndarray | None, corpus: np.ndarray, queries: np.ndarray
+    corpus: np.ndarray, queries: np.ndarray
 ) -> None:
-    exact = numbered(exact_search(corpus, queries, 12), rows)
+    exact = exact_search(corpus, queries, 12)
     spec = IndexSpec("IVF16,Flat", nprobe=4)
-    measured = measure_index(corpus, spec, queries, exact, 10, rows=rows, device="cpu")
+    measured = measure_index(corpus, spec, queries, exact, 10, device="cpu")
     assert [(one.nprobe, one.ef_search) for one in measured] == [
         (nprobe, None) for nprobe in (1, 2, 4, 8, 16)
     ]
-    index = build_index(corpus, spec, rows=rows, device="cpu")
+    index = build_index(corpus, spec, device="cpu")
     for one in measured:
         found = index.search(queries, 10, nprobe=one.nprobe).rows
         np.testing.assert_array_equal(one.rows, found)
@@ -196,9 +175,8 @@ def test_more_lists_find_more_and_all_lists_find_all(
     assert recalls[-1] == 1.0
 
 
-@pytest.mark.parametrize("rows", [None, GAPS], ids=["all rows", "rows left out"])
 def test_equal_vectors_are_not_counted_as_lost(
-    rows: np.ndarray | None, corpus: np.ndarray, queries: np.ndarray
+    corpus: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each vector twice, and an index that prefers the other of the two at the last place."""
     vectors = np.concatenate([corpus[:300]] * 2)
@@ -207,52 +185,23 @@ def test_equal_vectors_are_not_counted_as_lost(
 
     class PrefersTheOther(VectorIndex):
         def search(self, queries: Any, k: int, **settings: Any) -> Matches:
-            return numbered(Matches(exact.scores[: len(queries)], turned[: len(queries)]), rows)
+            return Matches(exact.scores[: len(queries)], turned[: len(queries)])
 
-    index = PrefersTheOther(
-        build_index(vectors, rows=rows, device="cpu").faiss_index, IndexSpec()
-    )
-    (one,) = measure_index(
-        vectors, IndexSpec(), queries, numbered(exact, rows), 3, rows=rows, index=index
-    )
+    index = PrefersTheOther(build_index(vectors, device="cpu").faiss_index, IndexSpec())
+    monkeypatch.setattr(measure, "build_index", lambda *_, **__: index)
+    (one,) = measure_index(vectors, IndexSpec(), queries, exact, 3)
     assert one.ann_recall == 1.0
-    assert ann_recall_at_k(one.rows, numbered(exact, rows), 3).tolist() == [2 / 3] * 20
+    assert ann_recall_at_k(one.rows, exact, 3).tolist() == [2 / 3] * 20
 
 
 def test_the_loss_of_the_codes_and_of_the_search_apart(
     corpus: np.ndarray, queries: np.ndarray
 ) -> None:
     exact = exact_search(corpus, queries, 10)
-    (one,) = measure_index(
-        corpus, IndexSpec("IVF16,PQ8"), queries, exact, 10, points=[OperatingPoint(nprobe=2)],
-        device="cpu",
-    )  # fmt: skip
+    measured = measure_index(corpus, IndexSpec("IVF16,PQ8"), queries, exact, 10, device="cpu")
+    (one,) = (one for one in measured if one.nprobe == 2)
     through_codes = ann_recall_at_k(one.exhaustive_rows, exact, 10).mean()
     assert one.ann_recall < through_codes < 1
-
-
-def test_a_built_index_is_measured_as_it_is(corpus: np.ndarray, queries: np.ndarray) -> None:
-    spec = IndexSpec("HNSW32", ef_search=600)
-    index = build_index(corpus, spec, device="cpu")
-    exact = exact_search(corpus, queries, 10)
-    points = [OperatingPoint(), OperatingPoint(ef_search=1)]
-    given, little = measure_index(corpus, spec, queries, exact, 10, points=points, index=index)
-    assert (given.ef_search, little.ef_search) == (None, 1)
-    assert given.ann_recall == 1.0 > little.ann_recall
-    assert math.isnan(given.build_seconds)
-    (said,) = measure_index(
-        corpus, spec, queries, exact, 10, points=points[:1], index=index, build_seconds=2.5
-    )
-    assert said.build_seconds == 2.5
-
-
-def test_progress_of_building_is_told(corpus: np.ndarray, queries: np.ndarray) -> None:
-    told: list[tuple[int, int]] = []
-    measure_index(
-        corpus, IndexSpec(), queries, exact_search(corpus, queries, 1), 1, device="cpu",
-        progress=lambda done, n: told.append((done, n)),
-    )  # fmt: skip
-    assert told == [(600, 600)]
 
 
 def test_measurements_are_frozen(corpus: np.ndarray, queries: np.ndarray) -> None:
@@ -273,13 +222,3 @@ def test_what_cannot_be_measured(corpus: np.ndarray, queries: np.ndarray) -> Non
         measure_index(corpus[:0], flat, queries, exact, 5)
     with pytest.raises(VectorIndexError, match="nothing to measure: 600 vectors, 0 queries"):
         measure_index(corpus, flat, queries[:0], exact, 5)
-    with pytest.raises(VectorIndexError, match="is none of the 600 vectors. Number"):
-        measure_index(corpus, flat, queries, exact, 5, rows=np.arange(600) + 1000)
-    with pytest.raises(VectorError, match="strictly increasing"):
-        measure_index(corpus, flat, queries, exact, 5, rows=np.arange(600)[::-1])
-    index = build_index(corpus, device="cpu")
-    with pytest.raises(SpecError, match="was not built from these 600 vectors"):
-        measure_index(corpus, IndexSpec("SQ8"), queries, exact, 5, index=index)
-    with pytest.raises(SpecError, match="was not built from these 599 vectors"):
-        measure_index(corpus[:599], flat, queries, exact_search(corpus[:599], queries, 5), 5,
-                      index=index)  # fmt: skip

@@ -9,7 +9,7 @@ from indexes import recall as recall_module
 from indexes.errors import DimensionError, VectorIndexError
 from indexes.exact import exact_search
 from indexes.matches import Matches
-from indexes.recall import ann_recall_at_k, positions_of
+from indexes.recall import ann_recall_at_k
 
 # Products with (1, 0): 0.6, 1, 0.6, -1, 0.8, 0.6; ranking 1 4 0 2 5 3, where 0, 2 and 5 tie
 ROWS = np.array(
@@ -140,16 +140,6 @@ def test_vectors_and_queries_that_do_not_fit_are_refused() -> None:
         ann_recall_at_k(found, exact, 2, vectors=ROWS, queries=np.repeat(EAST, 2, axis=0))
     with pytest.raises(DimensionError):
         ann_recall_at_k(found, exact, 2, vectors=ROWS, queries=np.eye(3, dtype=np.float32)[:1])
-
-
-def test_positions_of_row_numbers() -> None:
-    rows = np.array([[7, -1, 2], [9, 2, 7]])
-    numbers = np.array([2, 7, 9])
-    assert positions_of(rows, numbers, 3).tolist() == [[1, -1, 0], [2, 0, 1]]
-    assert positions_of(np.array([[2, -1, 0]]), None, 3).tolist() == [[2, -1, 0]]
-    for unknown in (8, 10, 0):
-        with pytest.raises(VectorIndexError, match=f"Row {unknown} is none of the 3 vectors"):
-            positions_of(np.array([[7, unknown]]), numbers, 3)
 
 
 def test_exact_search_recalls_itself(corpus: np.ndarray, queries: np.ndarray) -> None:

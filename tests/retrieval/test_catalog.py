@@ -78,6 +78,7 @@ class TestCommit:
         catalog.commit([document("a.jpg", size=9)], range(2, 3))
         assert catalog.indexed() == [("b.jpg", 1), ("a.jpg", 2)]
         assert catalog.live_rows().tolist() == [1, 2]
+        assert [catalog.live_below(n) for n in range(5)] == [0, 0, 1, 2, 2]
         assert catalog.known_files()["/photos/a.jpg"].size == 9
         assert catalog.vector_rows == 3
 

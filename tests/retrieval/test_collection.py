@@ -16,7 +16,7 @@ from retrieval.errors import (
 )
 from retrieval.images import open_image
 from retrieval.maintain import Options, index_sources
-from retrieval.manifest import SCHEMA_VERSION, Manifest
+from retrieval.manifest import SCHEMA_VERSION, IndexRecord, Manifest
 from retrieval.types import Hit
 
 QUERIES = ["a cat looking at the camera", "a rocket at night", "a cup of coffee", "nothing of the kind"]
@@ -182,16 +182,37 @@ class TestK:
             catalog.forget(sorted(catalog.known_files())[kept:])
 
 
+@pytest.fixture
+def graph(copied):
+    """A copy whose index is a graph, which has a file."""
+    with Catalog.open(copied, writable=True) as catalog:
+        manifest = replace(Manifest.load(copied), index=IndexRecord(IndexSpec("HNSW32", ef_search=64)))
+        Collection(copied, manifest, catalog).refresh_index()
+    return copied
+
+
+def without_rocket(path, truth):
+    """Commit that rocket.jpg is gone. Returns what is left."""
+    with Catalog.open(path, writable=True) as catalog:
+        catalog.forget([file for file in catalog.known_files() if file.endswith("rocket.jpg")])
+    return {id: vector for id, vector in truth.items() if id != "rocket.jpg"}
+
+
+def refresh(path):
+    with Catalog.open(path, writable=True) as catalog:
+        Collection(path, Manifest.load(path), catalog).refresh_index()
+
+
 class TestIndexFile:
     """index.faiss is derived: whatever becomes of it, the results are right."""
 
-    def test_missing(self, copied, tiny_encoder, truth):
-        (copied / "index.faiss").unlink()
-        assert_searches_right(copied, tiny_encoder, truth)
+    def test_missing(self, graph, tiny_encoder, truth):
+        (graph / "index.faiss").unlink()
+        assert_searches_right(graph, tiny_encoder, truth)
 
     @pytest.mark.parametrize("damage", ["empty", "cut short", "foreign", "a flipped byte"])
-    def test_damaged(self, copied, tiny_encoder, truth, damage):
-        path = copied / "index.faiss"
+    def test_damaged(self, graph, tiny_encoder, truth, damage):
+        path = graph / "index.faiss"
         content = path.read_bytes()
         path.write_bytes({
             "empty": b"",
@@ -199,35 +220,71 @@ class TestIndexFile:
             "foreign": b"no index" * 100,
             "a flipped byte": content[:40] + bytes([content[40] ^ 255]) + content[41:],
         }[damage])
-        assert_searches_right(copied, tiny_encoder, truth)
+        assert_searches_right(graph, tiny_encoder, truth)
 
-    def test_stale(self, copied, tiny_encoder, truth):
+    def test_stale(self, graph, tiny_encoder, truth):
         """Committed changes that no index followed: what a kill leaves before the index is saved."""
-        with Catalog.open(copied, writable=True) as catalog:
-            catalog.forget([path for path in catalog.known_files() if path.endswith("rocket.jpg")])
-        fewer = {id: vector for id, vector in truth.items() if id != "rocket.jpg"}
-        assert_searches_right(copied, tiny_encoder, fewer)
+        fewer = without_rocket(graph, truth)
+        assert_searches_right(graph, tiny_encoder, fewer)
 
-    def test_of_another_spec(self, copied, tiny_encoder, truth):
-        manifest = Manifest.load(copied)
-        replace(manifest, index=replace(manifest.index, spec=IndexSpec("HNSW32", ef_search=64))).save(copied)
-        assert_searches_right(copied, tiny_encoder, truth)
+    def test_of_another_spec(self, graph, tiny_encoder, truth):
+        manifest = Manifest.load(graph)
+        replace(manifest, index=replace(manifest.index, spec=IndexSpec("IVF1,Flat"))).save(graph)
+        assert_searches_right(graph, tiny_encoder, truth)
 
-    def test_a_current_one_is_used_as_it_is(self, made, tiny_encoder, truth, monkeypatch):
+    def test_a_current_one_is_used_as_it_is(self, graph, tiny_encoder, truth, monkeypatch):
         monkeypatch.setattr(room, "build_index", None)
+        assert_searches_right(graph, tiny_encoder, truth)
+
+    def test_refreshing_saves_what_is_then_used(self, graph, tiny_encoder, truth, monkeypatch):
+        before = Manifest.load(graph).index.generation
+        fewer = without_rocket(graph, truth)
+        refresh(graph)
+        manifest = Manifest.load(graph)
+        assert (manifest.index.generation, manifest.index.rows) == (before + 1, len(fewer))
+        assert manifest.counts == {"images": len(fewer), "failed": 0}
+        monkeypatch.setattr(room, "build_index", None)
+        assert_searches_right(graph, tiny_encoder, fewer)
+
+
+class TestFlat:
+    """The default reads the vectors where they lie."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_built(self, monkeypatch):
+        for name in ("build_index", "load_index", "save_index"):
+            monkeypatch.setattr(room, name, None)
+
+    def test_it_has_no_file(self, made, tiny_encoder, truth):
+        assert Manifest.load(made).index.spec == IndexSpec("Flat")
+        assert not (made / "index.faiss").exists()
         assert_searches_right(made, tiny_encoder, truth)
 
-    def test_refreshing_saves_what_is_then_used(self, copied, tiny_encoder, truth, monkeypatch):
-        with Catalog.open(copied, writable=True) as catalog:
-            before = catalog.generation
-            catalog.forget([path for path in catalog.known_files() if path.endswith("rocket.jpg")])
-            Collection(copied, Manifest.load(copied), catalog).refresh_index()
-        manifest = Manifest.load(copied)
-        assert (manifest.index.generation, manifest.index.rows) == (before + 1, len(truth) - 1)
-        assert manifest.counts == {"images": len(truth) - 1, "failed": 0}
-        monkeypatch.setattr(room, "build_index", None)
-        assert_searches_right(copied, tiny_encoder, {id: v for id, v in truth.items() if id != "rocket.jpg"})
+    def test_images_that_went_are_not_found(self, copied, tiny_encoder, truth):
+        assert_searches_right(copied, tiny_encoder, without_rocket(copied, truth))
 
+    def test_the_file_of_an_older_version_is_ignored_then_removed(self, copied, tiny_encoder, truth):
+        (copied / "index.faiss").write_bytes(b"what faiss wrote")
+        assert_searches_right(copied, tiny_encoder, truth)
+        refresh(copied)
+        assert not (copied / "index.faiss").exists()
+        assert_searches_right(copied, tiny_encoder, truth)
+
+    def test_refreshing_records_what_is_searched(self, copied, truth):
+        before = Manifest.load(copied).index.generation
+        fewer = without_rocket(copied, truth)
+        refresh(copied)
+        manifest = Manifest.load(copied)
+        assert (manifest.index.generation, manifest.index.rows) == (before + 1, len(fewer))
+        assert manifest.counts == {"images": len(fewer), "failed": 0}
+
+    def test_opening_the_index_reads_no_vector(self, copied):
+        (copied / "vectors" / "00000.npy").unlink()
+        with Collection.open(copied) as collection:
+            assert collection.index().n == len(collection)
+
+
+class TestWhileOthersWrite:
     @pytest.mark.parametrize("dropped", [[], ["rocket.jpg"]])
     def test_commits_of_a_run_at_work_do_not_disturb_an_open_collection(
         self, copied, photos, tiny_encoder, truth, dropped
@@ -291,13 +348,11 @@ class TestOpening:
     def test_truncated_vectors_say_rebuild(self, copied, tiny_encoder):
         shard = copied / "vectors" / "00000.npy"
         shard.write_bytes(shard.read_bytes()[:500])
-        (copied / "index.faiss").unlink()
         with Collection.open(copied, encoder=tiny_encoder) as collection:
             with pytest.raises(CollectionError, match="(?s)should hold .* vectors.*--rebuild"):
                 collection.search("a cat")
 
     def test_reading_writes_nothing(self, copied, tiny_encoder):
-        (copied / "index.faiss").unlink()
         before = {path: path.stat().st_mtime_ns for path in sorted(copied.rglob("*"))}
         with Collection.open(copied, encoder=tiny_encoder) as collection:
             collection.search("a cat")

@@ -76,7 +76,7 @@ class TestCompact:
         index_sources([photo_folder], holey)
         assert compact(holey).dropped_rows == 1
         assert sorted(os.listdir(holey)) == [
-            "catalog.sqlite", "index.faiss", "manifest.json", "vectors-2", "writer.lock"]
+            "catalog.sqlite", "manifest.json", "vectors-2", "writer.lock"]
         del after["flower.jpg"]
         assert stored(holey) == after
 
@@ -100,11 +100,14 @@ class TestCompact:
     def test_a_reader_that_was_open_finds_the_right_documents(self, holey, tiny_encoder):
         expected = answers(holey, tiny_encoder)
         with Collection.open(holey, encoder=tiny_encoder) as before, \
-                Collection.open(holey, encoder=tiny_encoder) as untouched:
+                Collection.open(holey, encoder=tiny_encoder) as untouched, \
+                Collection.open(holey, encoder=tiny_encoder) as unread:
+            unread.index()
             assert before.search(["a cat", "a rocket", "a cup"]) == expected
             compact(holey)
             assert before.search(["a cat", "a rocket", "a cup"]) == expected
             assert untouched.search(["a cat", "a rocket", "a cup"]) == expected
+            assert unread.search(["a cat", "a rocket", "a cup"]) == expected
 
     def test_a_failure_leaves_all_as_it_was(self, holey, tiny_encoder, monkeypatch):
         before = answers(holey, tiny_encoder)

@@ -126,6 +126,11 @@ class TestReading:
         for rows in (slice(2, 9), slice(4, 8), slice(None), slice(-3, None), slice(5, 5), slice(8, 99)):
             np.testing.assert_array_equal(store[rows], halves[rows])
 
+    def test_a_slice_of_one_shard_is_not_copied(self, store):
+        commit(store, unit(11))
+        assert np.shares_memory(store[4:8], store[5:7])
+        assert not np.shares_memory(store[2:6], store[2:4])
+
     def test_only_contiguous_slices(self, store):
         commit(store, unit(4))
         with pytest.raises(ValueError, match="contiguous"):

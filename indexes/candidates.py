@@ -1,0 +1,255 @@
+"""Which stored rows may be among the best: found in little precision, with a bound on the error.
+
+    scan      a query at a time, as fast as the rows can be read; products in float32
+    multiply  a batch at a time, as one matrix product for each block of rows; in bfloat16 where
+              the processor multiplies that natively, in float32 elsewhere
+
+Both read float16 rows where they lie and take the rows as being of unit length, which rounding
+has left them near. What that and the precision may do to a score is part of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from indexes.matches import no_matches
+from indexes.vectors import UNIT_TOLERANCE
+
+if TYPE_CHECKING:
+    import torch
+
+_SCAN_ROWS = 8192  # enough to make little of what a call costs, and to keep all threads busy
+_BLOCK_ROWS = 8192
+_WIDENED_ROWS = 2048  # that many in float32 stay in the processor's cache
+_QUERIES_AT_ONCE = 1024
+_GROUP = 32  # columns whose maximum is looked at before they are
+_SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once and multiply
+
+_FLOAT32 = 2.0**-24  # unit roundoff: what rounding changes, relative to a value
+_BFLOAT16 = 2.0**-9
+_SECOND_ORDER = 1.01  # products of two errors, which the sums below leave out
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Stored rows: where they lie, and which of them count.
+
+    vectors  (n, d) float16, or anything with a shape whose row ranges can be sliced
+    live     (n,) bool, or None if all rows count
+    """
+
+    vectors: Any
+    n: int
+    dim: int
+    live: np.ndarray | None
+
+    def pieces(self, rows: int) -> Iterator[range]:
+        for start in range(0, self.n, rows):
+            yield range(start, min(start + rows, self.n))
+
+    def read(self, piece: range) -> np.ndarray:
+        """float16 (len(piece), d), C-contiguous; not copied where the vectors are mapped."""
+        return np.ascontiguousarray(self.vectors[piece.start : piece.stop])
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The rows of highest rough score, as many for each query.
+
+    scores  (q, w) float32, descending; -inf pads
+    rows    (q, w) int64; -1 pads. A row that is missing has a rough score of at most scores[:, -1]
+    fixed   (q, 1) and share: a true cosine is at most fixed + share * |score| from a rough score
+    """
+
+    scores: np.ndarray
+    rows: np.ndarray
+    fixed: np.ndarray
+    share: float
+
+    def possible(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which candidates may be among the k best, and whether no other row may.
+
+        At least k rows reach the lowest that the k-th may truly score. (q, w) bool, (q,) bool
+        """
+        real = self.rows >= 0
+        error = self.fixed + self.share * np.abs(np.where(real, self.scores, 0))  # (q, w)
+        at_most = self.scores + error
+        at_least = (self.scores - error)[:, k - 1, None]  # (q, 1)
+        # Not ">=": what has no number for a score is possible too, and then found out.
+        return real & ~(at_most < at_least), at_most[:, -1] < at_least[:, 0]
+
+
+def candidates(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
+    """Return the `width` candidates of each query, scanning or multiplying.
+
+    queries  (q, d) float32, unit rows
+    width    at most as many as there are live rows
+    """
+    if len(queries) <= _SCANNED_AT_MOST:
+        return scan(rows, queries, width)
+    return multiply(rows, queries, width)
+
+
+def scan(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
+    """Compare one query after the other with every row, on all of FAISS's threads."""
+
+    def best_of(piece: range) -> tuple[np.ndarray, np.ndarray]:
+        return _scanned(rows.read(piece), piece.start, selector(piece), queries, width)
+
+    def selector(piece: range) -> faiss.IDSelector | None:
+        if rows.live is None:
+            return None
+        return faiss.IDSelectorBitmap(
+            np.packbits(rows.live[piece.start : piece.stop], bitorder="little")
+        )
+
+    pieces = list(rows.pieces(_SCAN_ROWS))
+    threads = min(faiss.omp_get_max_threads(), len(pieces))
+    if threads == 1:
+        found = [best_of(piece) for piece in pieces]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(best_of, pieces))
+    scores, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
+    return Candidates(
+        np.take_along_axis(scores, order, axis=1),
+        np.take_along_axis(numbers, order, axis=1),
+        fixed=np.full((len(queries), 1), _SECOND_ORDER * (rows.dim + 2) * _FLOAT32),
+        share=_SECOND_ORDER * UNIT_TOLERANCE,
+    )
+
+
+def _scanned(
+    block: np.ndarray, first_row: int, selector: Any, queries: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best of one block, in no order: scores, rows (q, w). block (b, d) float16"""
+    dim, width = block.shape[1], min(width, len(block))
+    scores, rows = no_matches(len(queries), width)
+    # FAISS scans the lists of an IVF index by pointer: a block of float16 rows is such a list.
+    codec, unused = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
+    scanner = codec.select_InvertedListScanner(
+        faiss.METRIC_INNER_PRODUCT, unused, True, selector, False
+    )
+    try:
+        scanner.set_list(0, 0)
+        codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+        for query, heap, numbers in zip(queries, scores, rows):
+            scanner.set_query(faiss.swig_ptr(query))
+            scanner.scan_codes(
+                len(block), codes, None, faiss.swig_ptr(heap), faiss.swig_ptr(numbers), width
+            )
+    finally:
+        faiss.InvertedListScanner.__swig_destroy__(scanner)  # FAISS leaves that to the caller
+    rows[rows >= 0] += first_row  # the list is number 0, so that its rows stand for themselves
+    return scores, rows
+
+
+def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
+    """Multiply all queries with one block of rows after the other."""
+    import torch  # here, as a single query does without
+
+    dtype = _fast_dtype()
+    exact = torch.from_numpy(queries)  # (q, d)
+    rough = exact.to(dtype)
+    best = [_Best(part, width) for part in rough.split(_QUERIES_AT_ONCE)]
+    for first_row, block, dead in _blocks(rows, dtype):
+        for part in best:
+            part.add(block, dead, first_row)
+    rounding = 0.0 if dtype == torch.float32 else _BFLOAT16
+    lost = np.linalg.norm((exact.double() - rough.double()).numpy(), axis=1, keepdims=True)
+    return Candidates(
+        torch.cat([part.scores for part in best]).float().numpy(),
+        torch.cat([part.rows for part in best]).numpy(),
+        fixed=_SECOND_ORDER * (lost + rounding + (rows.dim + 2) * _FLOAT32),
+        share=_SECOND_ORDER * (UNIT_TOLERANCE + rounding),
+    )
+
+
+def _fast_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    import torch
+
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    native = any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+    return torch.bfloat16 if native else torch.float32
+
+
+def _blocks(
+    rows: Rows, dtype: torch.dtype
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
+    """Yield (first row, block (b, d), columns that do not count). The next one overwrites it."""
+    import torch
+
+    narrowed = torch.empty((min(_BLOCK_ROWS, rows.n), rows.dim), dtype=dtype)
+    widened = torch.empty((min(_WIDENED_ROWS, rows.n), rows.dim))
+    for piece in rows.pieces(_BLOCK_ROWS):
+        block = narrowed[: len(piece)]
+        stored = torch.from_dlpack(rows.read(piece))  # takes read-only memory without a warning
+        for wide, part in zip(stored.split(_WIDENED_ROWS), block.split(_WIDENED_ROWS)):
+            # By way of float32: torch has fast code for both steps, and none for the two in one.
+            part.copy_(widened[: len(wide)].copy_(wide))
+        dead = None
+        if rows.live is not None:
+            dead = torch.from_numpy(np.flatnonzero(~rows.live[piece.start : piece.stop]))
+        yield piece.start, block, dead
+
+
+class _Best:
+    """The best rows of some queries (p, d), block by block: scores, rows (p, w), descending."""
+
+    def __init__(self, queries: torch.Tensor, width: int) -> None:
+        import torch
+
+        self.queries = queries
+        self.scores = queries.new_full((len(queries), width), -torch.inf)
+        self.rows = torch.full(self.scores.shape, -1)
+
+    def add(self, block: torch.Tensor, dead: torch.Tensor | None, first_row: int) -> None:
+        """block (b, d) of rows first_row, first_row + 1, ...; dead: columns that do not count."""
+        import torch
+
+        scores = self.queries @ block.T  # (p, b)
+        if dead is not None:
+            scores[:, dead] = -torch.inf
+        width = self.scores.shape[1]
+        if first_row == 0 and width <= len(block):
+            self.scores, self.rows = scores.topk(width)
+            self.rows[self.scores == -torch.inf] = -1
+            return
+        lines, columns, found = _above(scores, self.scores[:, -1:])  # (m,) each
+        if not len(lines):
+            return
+        counts = torch.bincount(lines, minlength=len(scores))  # (p,)
+        places = torch.arange(len(lines)) - (counts.cumsum(0) - counts)[lines]
+        new = scores.new_full((len(scores), int(counts.max())), -torch.inf)
+        rows = torch.full(new.shape, -1)
+        new[lines, places] = found
+        rows[lines, places] = first_row + columns
+        self.scores, order = torch.cat([self.scores, new], dim=1).topk(width)
+        self.rows = torch.cat([self.rows, rows], dim=1).gather(1, order)
+
+
+def _above(
+    scores: torch.Tensor, least: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return line, column and value of what is above `least` (p, 1) in scores (p, b), by line.
+
+    Looking at the maxima of groups of columns first leaves most of the scores alone.
+    """
+    import torch
+
+    missing = -scores.shape[1] % _GROUP
+    if missing:
+        scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
+    groups = scores.view(len(scores), _GROUP, -1)  # (p, 32, g): strides are faster than runs
+    lines, numbers = torch.nonzero(groups.amax(dim=1) > least, as_tuple=True)  # (h,)
+    values = groups[lines, :, numbers]  # (h, 32)
+    at, inside = torch.nonzero(values > least[lines], as_tuple=True)  # (m,)
+    return lines[at], inside * groups.shape[2] + numbers[at], values[at, inside]
