@@ -200,6 +200,7 @@ class Collection:
         record = self.manifest.index
         generation = self.catalog.generation
         if _is_flat(record.spec):
+            self.vectors.check()
             (self.path / INDEX_FILE).unlink(missing_ok=True)  # older versions wrote one
             self._index = self._flat_index()
             record = IndexRecord(record.spec, generation, self._index.n)

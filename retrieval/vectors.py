@@ -73,6 +73,11 @@ class VectorStore:
             taken[chosen] = self._map(int(shard))[rows[chosen] % self.shard_rows]
         return taken
 
+    def check(self) -> None:
+        """Raises CollectionError if a shard is missing or truncated. Reads none."""
+        for shard in range(-(-self.n // self.shard_rows)):
+            self._committed_rows(shard)
+
     def append(self, vectors: np.ndarray) -> range:
         """Write unit rows (m, d) behind the last committed one and flush them to disk.
 
