@@ -247,6 +247,7 @@ class Collection:
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
         generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
         if _is_flat(record.spec):
+            self.vectors.check()
             file.unlink(missing_ok=True)  # older versions wrote one
             self._indexes[within] = self._flat_index(within)
         elif record.generation == generation and file.exists():

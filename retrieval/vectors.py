@@ -76,6 +76,11 @@ class VectorStore:
     def chosen(self, rows: np.ndarray) -> ChosenRows:
         return ChosenRows(self, rows)
 
+    def check(self) -> None:
+        """Raises CollectionError if a shard is missing or truncated. Reads none."""
+        for shard in range(-(-self.n // self.shard_rows)):
+            self._committed_rows(shard)
+
     def append(self, vectors: np.ndarray) -> range:
         """Write unit rows (m, d) behind the last committed one and flush them to disk.
 

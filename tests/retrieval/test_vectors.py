@@ -163,6 +163,8 @@ class TestDamage:
         whole = HEADER_BYTES + 2 * DIM * 2
         shard.write_bytes(shard.read_bytes()[:-1])
         again = VectorStore(folder, DIM, 6, shard_rows=4)
+        with pytest.raises(CollectionError, match="00001.npy"):
+            again.check()
         with pytest.raises(CollectionError) as caught:
             again[0:6]
         message = str(caught.value)
