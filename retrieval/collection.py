@@ -247,7 +247,6 @@ class Collection:
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
         generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
         if _is_flat(record.spec):
-            self.vectors.check()
             file.unlink(missing_ok=True)  # older versions wrote one
             self._indexes[within] = self._flat_index(within)
         elif record.generation == generation and file.exists():
@@ -258,6 +257,7 @@ class Collection:
         return IndexRecord(record.spec, generation, self._indexes[within].n)
 
     def _flat_index(self, within: str) -> FlatIndex:
+        self.vectors.map_all()  # a rebuild may put others in their place
         every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
         return FlatIndex(self.vectors, None if every else self._live_rows(within))
 

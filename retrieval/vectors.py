@@ -76,10 +76,13 @@ class VectorStore:
     def chosen(self, rows: np.ndarray) -> ChosenRows:
         return ChosenRows(self, rows)
 
-    def check(self) -> None:
-        """Raises CollectionError if a shard is missing or truncated. Reads none."""
+    def map_all(self) -> None:
+        """Map every shard now, so that these stay the ones that are read; no vector is read yet.
+
+        Raises CollectionError if a shard is missing or truncated.
+        """
         for shard in range(-(-self.n // self.shard_rows)):
-            self._committed_rows(shard)
+            self._map(shard)
 
     def append(self, vectors: np.ndarray) -> range:
         """Write unit rows (m, d) behind the last committed one and flush them to disk.

@@ -279,9 +279,15 @@ class TestFlat:
         assert manifest.counts == {"images": len(fewer), "failed": 0}
 
     def test_opening_the_index_reads_no_vector(self, copied):
-        (copied / "vectors" / "00000.npy").unlink()
+        shard = copied / "vectors" / "00000.npy"
+        shard.write_bytes(b"\xff" * shard.stat().st_size)  # no numbers, to whoever reads them
         with Collection.open(copied) as collection:
             assert collection.index().n == len(collection)
+
+    def test_what_is_missing_is_told_when_the_index_is_opened(self, copied):
+        (copied / "vectors" / "00000.npy").unlink()
+        with Collection.open(copied) as collection, pytest.raises(CollectionError, match="00000.npy should hold"):
+            collection.index()
 
 
 class TestWhileOthersWrite:

@@ -138,7 +138,7 @@ class TestEncoding:
     def test_batches_are_as_large_as_the_encoder_likes(self, shelf, photo_folder, tiny_encoder):
         encoder = Counting(tiny_encoder)
         encoder.batch_size = 4
-        shelf.encode(scan([photo_folder]).files, encoder)
+        shelf.encode(scan([photo_folder]).images, encoder)
         assert encoder.batches == [4, 2]
 
     def test_what_the_catalogue_learns(self, shelf, photo_folder, tiny_encoder):

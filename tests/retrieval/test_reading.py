@@ -80,7 +80,7 @@ def test_decoding_gives_way_to_encoding(photo_folder, tiny_encoder, monkeypatch)
         return read(*arguments)
 
     monkeypatch.setattr(reading, "_read", noted)
-    files = scan([photo_folder]).files
+    files = scan([photo_folder]).images
     list(reading.read_ahead(files, (), EncoderOnDemand(tiny_encoder), ahead=lambda: 2))
     assert found == [min(19, ours + 10)] * 6 and niceness() == ours
 

@@ -164,7 +164,7 @@ class TestDamage:
         shard.write_bytes(shard.read_bytes()[:-1])
         again = VectorStore(folder, DIM, 6, shard_rows=4)
         with pytest.raises(CollectionError, match="00001.npy"):
-            again.check()
+            again.map_all()
         with pytest.raises(CollectionError) as caught:
             again[0:6]
         message = str(caught.value)

@@ -83,8 +83,8 @@ def test_gate(name, originals, tiny_model):
     assert fast.input_size and exact.input_size is None
     for files in originals:
         vectors = [
-            np.concatenate([
-                encoder.encode_images([open_image(file, at_least=encoder.input_size)[0]]) for file in files
+            encoder.encode_prepared([
+                encoder.prepare(open_image(file, at_least=encoder.input_size)[0]) for file in files
             ]) for encoder in (fast, exact)
         ]
         cosines = (vectors[0] * vectors[1]).sum(axis=1)
