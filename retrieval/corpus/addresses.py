@@ -82,8 +82,8 @@ def read(address: str) -> bytes:
             if archive is None:
                 raise
             return _read_member(archive, name)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL, as damaged archives have
+        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def is_missing(address: str) -> bool:
@@ -107,7 +107,7 @@ def is_missing(address: str) -> bool:
         except OSError:
             return False
         return name not in opened.members and opened.fault is None
-    except OSError:
+    except (OSError, ValueError):
         return False  # it may be there, behind a folder that may not be entered
     return False
 

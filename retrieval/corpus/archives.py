@@ -67,12 +67,15 @@ class Archive:
         file  the archive, if it is open already
         """
         place = self.members[name]
-        if place.size > MOST_BYTES:
+        if max(place.size, place.packed) > MOST_BYTES:
             raise ImageError(f"larger than {MOST_BYTES >> 20} MiB")
-        if file is None:
-            with open(self.path, "rb") as file:
-                return _read(place, file)
-        return _read(place, file)
+        try:
+            if file is None:
+                with open(self.path, "rb") as file:
+                    return _read(place, file)
+            return _read(place, file)
+        except (ValueError, OverflowError) as error:  # an offset that no file reaches
+            raise ImageError("the archive is damaged here") from error
 
 
 def is_archive(name: str) -> bool:
@@ -153,7 +156,7 @@ def _list_tar(file: BinaryIO, members: dict[str, Place], size: int) -> str | Non
                 archive.members.clear()  # tarfile would keep them all
                 if not member.isreg() or member.issparse():
                     continue
-                if member.offset_data + member.size > size:
+                if not 0 <= member.size <= size - member.offset_data:
                     return f"cut short within {member.name}"
                 name = posixpath.normpath(member.name)  # "./a.jpg" is a.jpg
                 members.pop(name, None)
@@ -161,7 +164,7 @@ def _list_tar(file: BinaryIO, members: dict[str, Place], size: int) -> str | Non
             file.seek(archive.offset)
             if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes that for the end
                 return "damaged: what follows its last readable member is no member"
-    except (tarfile.TarError, ValueError) as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         return f"damaged or cut short ({error})" if members else f"not an uncompressed tar file ({error})"
     return None
 
@@ -177,7 +180,7 @@ def _list_zip(file: BinaryIO, members: dict[str, Place]) -> str | None:
                         member.header_offset, member.compress_size, member.file_size,
                         member.compress_type, member.CRC, bool(member.flag_bits & 1),
                     )
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         members.clear()
         return f"damaged, cut short, or no zip file ({error})"
     return None

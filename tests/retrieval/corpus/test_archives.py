@@ -111,6 +111,29 @@ class TestTarsWithFaults:
         assert [image.relative for image in result.images] == ["a.jpg"]
         assert result.unreadable == [(str(path), "damaged: what follows its last readable member is no member")]
 
+    @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.REGTYPE])
+    @pytest.mark.parametrize("size", [2**70, -600])
+    def test_a_size_that_no_file_has(self, tmp_path, tar, jpeg, kind, size):
+        path = tar(tmp_path / "photos.tar", {"a.jpg": jpeg()})
+        second = tarfile.TarInfo("b.jpg")
+        second.type, second.size = kind, size
+        with tarfile.open(path) as archive:
+            end = archive.getmembers()[0].offset_data + 512 * -(-len(jpeg()) // 512)
+        path.write_bytes(path.read_bytes()[:end] + second.tobuf(tarfile.GNU_FORMAT) + b"\0" * 2048)
+        result = scan(str(path))
+        assert [image.relative for image in result.images] == ["a.jpg"]
+        [(place, reason)] = result.unreadable
+        assert place == str(path) and ("damaged" in reason or "cut short" in reason)
+
+    def test_a_name_with_a_nul(self, tmp_path):
+        path = tmp_path / "photos.tar"
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            member = tarfile.TarInfo("a.jpg")
+            member.pax_headers = {"path": "a\0b.jpg"}
+            archive.addfile(member)
+        with pytest.raises(ImageError, match="cannot be read: embedded null byte"):
+            read(scan(str(path)).images[0].state.path)
+
     @pytest.mark.parametrize("content", [b"", b"image,caption\n" * 100])
     def test_no_tar_at_all(self, tmp_path, content):
         path = tmp_path / "photos.tar"
@@ -172,9 +195,11 @@ class TestZipsWithFaults:
         path = zipped(tmp_path / "photos.zip", {"a.jpg": jpeg()}, zipfile.ZIP_LZMA)
         assert "packed by a rare method" in self.refusal(path, lambda content: None)
 
-    def test_a_member_that_claims_to_be_huge(self, tmp_path, zipped, jpeg):
+    @pytest.mark.parametrize("field", [20, 24])
+    def test_a_member_that_claims_to_be_huge(self, tmp_path, zipped, jpeg, field):
+        """Packed, or unpacked."""
         def claim(content):
-            at = content.index(b"PK\1\2") + 24
+            at = content.index(b"PK\1\2") + field
             content[at : at + 4] = (2 << 30).to_bytes(4, "little")
 
         path = zipped(tmp_path / "photos.zip", {"a.jpg": jpeg()}, zipfile.ZIP_DEFLATED)
