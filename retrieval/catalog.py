@@ -41,6 +41,10 @@ CREATE TABLE progress (
 );
 INSERT INTO progress VALUES (0, 0);
 """
+_COLUMNS = (
+    "id, path, size, mtime_ns, content_hash, width, height, taken_at, camera, lat, lon, row, state, error"
+)
+_NEW_COLUMNS = ", ".join(f"excluded.{column}" for column in _COLUMNS.split(", "))
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,17 @@ class FileState:
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was read: embedded if `error` is None, else remembered with its reason."""
+    """A file that was read: embedded if `error` is None, else remembered with its reason.
+
+    captions  None leaves those on record
+    """
 
     file: FileState
     id: str
     content_hash: str | None = None
     facts: ImageFacts | None = None
     error: str | None = None
-    captions: tuple[str, ...] = ()
+    captions: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -250,15 +257,14 @@ class Catalog:
             for document in documents:
                 row = None if document.error else next(remaining)
                 facts = astuple(document.facts) if document.facts else (None,) * 6
-                self._db.execute("DELETE FROM documents WHERE path = ?", (document.file.path,))
                 self._db.execute(
-                    "INSERT INTO documents (id, path, size, mtime_ns, content_hash, width, height,"
-                    " taken_at, camera, lat, lon, row, state, error)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    f"INSERT INTO documents ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    f" ON CONFLICT (path) DO UPDATE SET ({_COLUMNS}) = ({_NEW_COLUMNS})",
                     (document.id, *astuple(document.file), document.content_hash, *facts,
                      row, "failed" if document.error else "indexed", document.error),
                 )
-                self.captions.replace(document.file.path, document.captions)
+                if document.captions is not None:
+                    self.captions.replace(document.file.path, document.captions)
             self._count_rows(rows)
 
     def commit_texts(self, texts: Sequence[str], rows: Sequence[int]) -> None:

@@ -197,13 +197,13 @@ class _Batch:
             self.moved += holder.row is not None
         elif holder:
             self.documents.append(
-                Document(file, ids.assign(one.file), content, holder.facts, holder.error, captions or ())
+                Document(file, ids.assign(one.file), content, holder.facts, holder.error, captions)
             )
             if holder.row is not None:
                 self.sources.append(holder.row)
         else:
             self.documents.append(
-                Document(file, ids.assign(one.file), content, one.facts, one.error, captions or ())
+                Document(file, ids.assign(one.file), content, one.facts, one.error, captions)
             )
             if one.error is None:
                 self.sources.append(content)

@@ -2,6 +2,7 @@ import hashlib
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,8 +89,6 @@ class TestPlan:
     ROOT = "/photos"
 
     def scanned(self, *names, roots=(ROOT,), size=1, mtime=1):
-        from pathlib import Path
-
         files = [FoundImage(FileState(f"{self.ROOT}/{name}", size, mtime), Path(self.ROOT), name) for name in names]
         return Scan(files, [], list(roots))
 
@@ -273,4 +272,24 @@ class TestCaptions:
         image = scan([photo_folder]).images[0]
         shelf.encode([self._with(image, "two dogs")], tiny_encoder)
         shelf.encode([image], tiny_encoder)
+        assert shelf.read(captions_by_path) == {image.state.path: ("two dogs",)}
+
+    def test_stay_with_an_image_that_changes(self, shelf, photo_folder, tiny_encoder):
+        one, other = scan([photo_folder]).images[:2]
+        shelf.encode([self._with(one, "two dogs")], tiny_encoder)
+        shutil.copy(other.state.path, one.state.path)
+        assert shelf.encode(scan([photo_folder]).images[:1], tiny_encoder).encoded == 1
+        assert shelf.read(captions_by_path) == {one.state.path: ("two dogs",)}
+
+    def test_stay_with_an_image_that_cannot_be_read_for_a_while(self, shelf, photo_folder, tiny_encoder):
+        image = scan([photo_folder]).images[0]
+        shelf.encode([self._with(image, "two dogs")], tiny_encoder)
+        path = Path(image.state.path)
+        content = path.read_bytes()
+        path.write_bytes(b"no image")
+        shelf.encode(scan([photo_folder]).images[:1], tiny_encoder)
+        assert shelf.read(Catalog.live_rows).tolist() == []
+        path.write_bytes(content)
+        shelf.encode(scan([photo_folder]).images[:1], tiny_encoder)
+        assert shelf.read(Catalog.live_rows).tolist() == [1]
         assert shelf.read(captions_by_path) == {image.state.path: ("two dogs",)}
