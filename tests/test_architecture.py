@@ -47,7 +47,8 @@ RETRIEVAL = [
 INSIDE = [
     [
         "retrieval.corpus",
-        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.sidecars  retrieval.corpus.records"
+        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.records",
+        "retrieval.corpus.sidecars"
         "  retrieval.corpus.parquet",
         "retrieval.corpus.archives  retrieval.corpus.remote",
         "retrieval.corpus.addresses  retrieval.corpus.folder",

@@ -70,5 +70,13 @@ def is_unicode(name: str) -> bool:
 
 def escaped(name: str) -> tuple[str, str]:
     """For `Scan.unreadable`, of a name that is not Unicode."""
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # JSON may spell what no file name has
+        shown = name.encode("utf-8", "backslashreplace").decode()
     return shown, "the file name is not valid UTF-8; rename it"
+
+
+def storable(text: str) -> str:
+    """The text with "?" for what the catalogue cannot hold: JSON may spell half a character."""
+    return text.encode("utf-8", "replace").decode()

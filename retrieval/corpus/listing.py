@@ -12,7 +12,7 @@ from typing import BinaryIO
 from retrieval.catalog import FileState
 from retrieval.corpus import remote
 from retrieval.corpus.addresses import absolute, is_uri, member_state
-from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode
+from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode, storable
 from retrieval.errors import NOTICE, CorpusError
 
 log = logging.getLogger("retrieval")
@@ -48,7 +48,7 @@ def named(names: Iterable[tuple[str, Iterable[str] | None]], base: str) -> Scan:
         if said is None:
             captions.setdefault(address)
         else:
-            captions[address] = (captions.get(address) or {}) | dict.fromkeys(said)
+            captions[address] = (captions.get(address) or {}) | dict.fromkeys(map(storable, said))
     images: list[FoundImage] = []
     unreadable: list[tuple[str, str]] = []
     others: list[str] = []

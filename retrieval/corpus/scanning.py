@@ -38,7 +38,7 @@ def scan(sources: Sequence[Source], options: TableOptions = TableOptions()) -> S
         found = _scan_one(one, options)
         for image in found.images:
             known = images.setdefault(image.state.path, image)
-            if known.captions is None and image.captions is not None:
+            if not known.captions and image.captions is not None:
                 images[image.state.path] = replace(known, captions=image.captions)
         unreadable += found.unreadable
         roots += found.roots

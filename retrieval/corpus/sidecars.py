@@ -1,6 +1,7 @@
 """Captions that lie beside an image, as whole files of its name: beach.jpg, beach.txt, beach.json.
 
-    .txt   one caption a line; lines without a letter, such as numbers of boxes, are none
+    .txt   one caption a line; lines without a letter, such as numbers of boxes, are none. An empty
+           file takes captions away
     .json  an object with caption, captions or text: a caption or a list of them
 
 Anything else in a .json is somebody else's, and passed over without a word.
@@ -14,6 +15,7 @@ import posixpath
 from collections.abc import Callable, Container
 from typing import Any
 
+from retrieval.corpus.found import storable
 from retrieval.errors import NOTICE
 
 SUFFIXES = (".txt", ".json")
@@ -66,7 +68,8 @@ class Sidecars:
 
 
 def _of_text(text: str) -> list[str] | None:
-    return [line.strip() for line in text.splitlines() if any(map(str.isalpha, line))]
+    captions = [line.strip() for line in text.splitlines() if any(map(str.isalpha, line))]
+    return captions if captions or not text.strip() else None
 
 
 def _of_json(text: str) -> list[str] | None:
@@ -77,7 +80,7 @@ def _of_json(text: str) -> list[str] | None:
     if not isinstance(entry, dict):
         return None
     said = [caption for key in _KEYS for caption in _listed(entry.get(key))]
-    texts = [caption.strip() for caption in said if isinstance(caption, str) and caption.strip()]
+    texts = [storable(caption.strip()) for caption in said if isinstance(caption, str) and caption.strip()]
     return texts or None
 
 

@@ -83,8 +83,10 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, list[str]
                 for name, said in zip(batch.column(image).to_pylist(), batch.column(caption).to_pylist()):
                     if name and name.strip():
                         yield name.strip(), _texts(said)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} has text that is not UTF-8. Write it anew as UTF-8.") from error
+    except (pyarrow.ArrowException, OSError, KeyError) as error:  # KeyError: two columns of one name
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
         raise CorpusError(f"{path} cannot be read as Parquet: {reason}.") from error
 
 

@@ -37,6 +37,12 @@ def test_captions_beside_images_of_a_folder(lay_out):
     assert [image.captions for image in scan([root / "x" / "a.jpg"]).images] == [("a hen", "a bird")]
 
 
+@pytest.mark.parametrize("beside", ["", "0 0.5 0.5 0.1 0.2\n"], ids=["empty", "boxes"])
+def test_captions_of_a_table_where_none_lie_beside_the_image(lay_out, beside):
+    root = lay_out({"x/a.jpg": None, "x/a.txt": beside, "t.csv": "image,caption\nx/a.jpg,a hen\n"})
+    assert [image.captions for image in scan([root / "x", root / "t.csv"]).images] == [("a hen",)]
+
+
 @pytest.mark.parametrize(("pattern", "names"), [
     ("{000..002}.tar", ["000.tar", "001.tar", "002.tar"]),
     ("x/{8..11}-{a,b}.tar", [f"x/{number}-{letter}.tar" for number in (8, 9, 10, 11) for letter in "ab"]),

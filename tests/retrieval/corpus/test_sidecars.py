@@ -21,8 +21,9 @@ def captions(image="x/a.jpg", **files):
         ({"txt": "a dog\n\n  two dogs \r\n"}, ("a dog", "two dogs")),
         ({"txt": "\ufeffein Hund"}, ("ein Hund",)),
         ({"txt": "犬が走る\n🐶"}, ("犬が走る",)),
-        ({"txt": "0 0.5 0.5 0.1 0.2\n1 0.1 0.1 0.3 0.3"}, ()),  # boxes
+        ({"txt": "0 0.5 0.5 0.1 0.2\n1 0.1 0.1 0.3 0.3"}, None),  # boxes
         ({"txt": ""}, ()),
+        ({"txt": "0 0.5 0.5", "json": '{"caption": "half \\ud83d a dog"}'}, ("half ? a dog",)),
         ({"json": '{"caption": " a dog ", "width": 3}'}, ("a dog",)),
         ({"json": '{"captions": ["a dog", 7, "", "a cat"]}'}, ("a dog", "a cat")),
         ({"json": '{"text": "a dog"}'}, ("a dog",)),

@@ -1,5 +1,6 @@
 import json
 import re
+import struct
 
 import pyarrow
 import pyarrow.parquet
@@ -100,3 +101,25 @@ def test_a_damaged_line_is_named(table):
     result = scan(str(path))
     assert captions(result) == {"owl.jpg": ("an owl",)}
     assert result.unreadable == [(str(path), "line 5 has 1 field, the header 3")]
+
+
+def test_half_characters_as_json_may_spell_them(table):
+    path = table("t.jsonl", '{"image": "owl.jpg", "caption": "an \\ud83d owl"}\n{"image": "\\ud83d.jpg", "caption": "x"}\n')
+    result = scan(str(path))
+    assert captions(result) == {"owl.jpg": ("an ? owl",)}
+    assert result.unreadable == [(f"{path.parent}/\\ud83d.jpg", "the file name is not valid UTF-8; rename it")]
+
+
+def test_parquet_that_is_not_utf8(table):
+    offsets, text = pyarrow.py_buffer(struct.pack("<2i", 0, 4)), pyarrow.py_buffer(b"caf\xe9")
+    path = table("t.parquet", {"image": ["owl.jpg"], "caption": pyarrow.StringArray.from_buffers(1, offsets, text)})
+    with pytest.raises(CorpusError, match="has text that is not UTF-8"):
+        scan(str(path))
+
+
+def test_parquet_with_two_columns_of_one_name(table):
+    path = table("t.parquet", {"image": ["owl.jpg"]})
+    columns = [pyarrow.array([one]) for one in ("owl.jpg", "an owl", "a bird")]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, ["image", "caption", "caption"]), path)
+    with pytest.raises(CorpusError, match='cannot be read as Parquet: .*"caption" exists 2 times'):
+        scan(str(path))
