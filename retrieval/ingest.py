@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.catalog import Catalog, Document, FileState, Takeover
 from retrieval.contents import Contents
-from retrieval.corpus.addresses import starts_within
+from retrieval.corpus.addresses import is_passed_over, starts_within
 from retrieval.corpus.found import INSIDE, FoundImage, Scan
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
@@ -28,11 +28,13 @@ Progress = Callable[[int], None]
 class Plan:
     """What one run has to do.
 
-    to_read  files that are new, or of another size or time, or to be tried again
-    gone     paths of documents whose files are no longer there
+    to_read     files that are new, or of another size or time, or to be tried again
+    to_caption  files as they were, of which something else is said
+    gone        paths of documents whose files are no longer there
     """
 
     to_read: list[FoundImage]
+    to_caption: list[FoundImage]
     unchanged: int
     gone: list[str]
 
@@ -47,28 +49,35 @@ def plan(
 
     again  paths to read though unchanged
 
-    Only what lies below the roots can be gone, and not what lies below a folder that could not
-    be listed, or within a video that was not looked into.
+    Only what lies below the roots can be gone; not what could not be looked at or lies below a
+    folder that could not be listed, and not what looking through folders passes over: frames of
+    videos, and within them members of archives, and files and links without a suffix.
     """
     again = set(again)
     paths = {file.state.path for file in found.images}
     to_read = [
         file for file in found.images
         if known.get(file.state.path) != file.state or file.state.path in again
-        or file.captions not in (None, captions.get(file.state.path, ()))
+    ]
+    reading = {file.state.path for file in to_read}
+    to_caption = [
+        file for file in found.images
+        if file.state.path not in reading and file.captions not in (None, captions.get(file.state.path, ()))
     ]
     roots = set(found.roots)
     below = starts_within(roots)
-    unseen = starts_within(place for place, _ in found.unreadable)
-    passed_over = {video.state.path for video in found.videos}
+    unseen = {place for place, _ in found.unreadable}
+    below_unseen = starts_within(unseen)
+    videos = {video.state.path for video in found.videos}
     gone = [
         path for path in known
         if path not in paths
         and (path in roots or path.startswith(below))
-        and not path.startswith(unseen)
-        and path.rpartition(INSIDE)[0] not in passed_over
+        and path not in unseen and not path.startswith(below_unseen)
+        and path.rpartition(INSIDE)[0] not in videos
+        and not is_passed_over(path, roots)
     ]
-    return Plan(to_read, len(found.images) - len(to_read), gone)
+    return Plan(to_read, to_caption, len(found.images) - len(to_read), gone)
 
 
 @dataclass
@@ -144,6 +153,14 @@ def encode_files(
         catalog.forget(contents.gone)
         outcome.dropped = len(contents.gone)
     return outcome
+
+
+def change_captions(files: Sequence[FoundImage], catalog: Catalog) -> None:
+    """Of documents whose files are as they were. None is read: a link may be dead by now."""
+    ids = catalog.ids_by_path()
+    catalog.commit([], [], [
+        Takeover(file.state.path, file.state, ids[file.state.path], file.captions) for file in files
+    ])
 
 
 def encode_captions(

@@ -186,6 +186,8 @@ def _update(
         plan = ingest.plan(found, catalog.known_files(), again, catalog.captions.by_path())
         _choose_encoder(encoder, path, manifest, options)
         manifest = _settle_captions(path, manifest, catalog, options)
+        if plan.to_caption:
+            ingest.change_captions(plan.to_caption, catalog)
         collection = Collection(path, manifest, catalog)
         remove_leftovers(path, collection.vectors.folder)
         if plan.to_read:

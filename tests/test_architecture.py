@@ -47,9 +47,8 @@ RETRIEVAL = [
 INSIDE = [
     [
         "retrieval.corpus",
-        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.records",
-        "retrieval.corpus.sidecars"
-        "  retrieval.corpus.parquet",
+        "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.records  retrieval.corpus.parquet",
+        "retrieval.corpus.sidecars",
         "retrieval.corpus.archives  retrieval.corpus.remote",
         "retrieval.corpus.addresses  retrieval.corpus.folder",
         "retrieval.corpus.sources  retrieval.corpus.layouts  retrieval.corpus.listing  retrieval.corpus.moving",

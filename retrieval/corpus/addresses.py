@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from retrieval.corpus import remote
@@ -110,6 +110,17 @@ def is_missing(address: str) -> bool:
     except (OSError, ValueError):
         return False  # it may be there, behind a folder that may not be entered
     return False
+
+
+def is_passed_over(address: str, roots: Container[str]) -> bool:
+    """Whether it is there, and can only have been named: looking through folders does not find members
+    of archives that are no roots themselves, nor what has no suffix.
+    """
+    archive, _ = _within(address)
+    if archive is not None:
+        return archive not in roots and not is_missing(address)
+    has_suffix = os.path.splitext(address)[1] != ""
+    return not has_suffix and address not in roots and (is_uri(address) or os.path.isfile(address))
 
 
 def absolute(place: str | os.PathLike[str], base: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Container
 from pathlib import Path
 from typing import Iterator, Sequence
@@ -13,6 +14,7 @@ from retrieval.corpus.sidecars import MOST_BYTES, Sidecars
 from retrieval.errors import CorpusError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 from retrieval.manifest import FILE_NAME as MANIFEST
+
 
 def scan(paths: Sequence[Path]) -> Scan:
     """Walk folders (and take single files) for images and videos, by suffix, in path order.
@@ -43,8 +45,12 @@ def scan(paths: Sequence[Path]) -> Scan:
                 continue
             try:
                 status = file.stat()
+            except FileNotFoundError:
+                continue  # a link that leads nowhere, or gone since it was listed
             except OSError as error:
                 unreadable.append((name, f"cannot be read: {error.strerror or error}"))
+                continue
+            if not stat.S_ISREG(status.st_mode):
                 continue
             state = FileState(name, status.st_size, status.st_mtime_ns)
             relative = file.relative_to(root).as_posix()
@@ -77,9 +83,8 @@ def _walk(folder: Path, unreadable: list[tuple[str, str]]) -> Iterator[tuple[Pat
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         beside = frozenset(names)
         for name in names:
-            path = Path(parent, name)
-            if not name.startswith(".") and (is_image(name) or is_video(name)) and path.is_file():
-                yield path, beside
+            if not name.startswith(".") and (is_image(name) or is_video(name)):
+                yield Path(parent, name), beside
 
 
 class _Present:

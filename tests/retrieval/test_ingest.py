@@ -1,6 +1,7 @@
 import hashlib
 import shutil
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from retrieval.corpus.folder import scan
 from retrieval.corpus.found import FoundImage, Scan
 from retrieval.errors import EncoderError
 from retrieval.images import open_image
-from retrieval.ingest import encode_files, plan
+from retrieval.ingest import change_captions, encode_files, plan
 from retrieval.reading import EncoderOnDemand
 from retrieval.vectors import VectorStore
 
@@ -118,6 +119,20 @@ class TestPlan:
         known = self.known("/photos/a.jpg", "/photos/b.jpg")
         result = plan(self.scanned("a.jpg", roots=("/photos/a.jpg",)), known)
         assert (result.to_read, result.unchanged, result.gone) == ([], 1, [])
+
+    def test_what_could_not_be_looked_at_is_not_gone(self):
+        known = self.known("/photos/a.jpg", "/photos/x/b.jpg", "/photos/x.jpg")
+        unseen = [("/photos/a.jpg", "cannot be read: Permission denied"), ("/photos/x", "cannot be read")]
+        assert plan(Scan([], unseen, ["/photos"]), known).gone == ["/photos/x.jpg"]
+
+    def test_members_of_archives_in_a_folder_are_not_its_to_drop(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("x.jpg", "")
+        (tmp_path / "named").touch()
+        held = [str(tmp_path / name) for name in ("a.zip#x.jpg", "a.zip#gone.jpg", "b.zip#x.jpg", "named", "gone")]
+        planned = plan(Scan([], [], [str(tmp_path)]), self.known(*held))
+        assert planned.gone == [held[1], held[2], held[4]]
+        assert plan(Scan([], [], [str(tmp_path / "a.zip")]), self.known(*held)).gone == held[:2]
 
     def test_below_the_root_of_the_file_system(self):
         assert plan(self.scanned("a.jpg", roots=("/",)), self.known("/x/b.jpg")).gone == ["/x/b.jpg"]
@@ -257,16 +272,21 @@ class TestCaptions:
         shelf.encode([self._with(image, "two dogs", "a ball")], tiny_encoder)
         assert shelf.read(captions_by_path) == {image.state.path: ("two dogs", "a ball")}
 
-    def test_new_ones_of_a_known_image_are_read_but_not_encoded(self, shelf, photo_folder, tiny_encoder):
+    def test_new_ones_of_a_known_image_are_changed_without_reading_it(self, shelf, photo_folder, tiny_encoder):
         image = scan([photo_folder]).images[0]
         shelf.encode([self._with(image, "two dogs")], tiny_encoder)
         known = shelf.read(Catalog.known_files), shelf.read(captions_by_path)
         changed = self._with(image, "three dogs")
-        assert plan(Scan([changed], [], []), known[0], captions=known[1]).to_read == [changed]
-        assert plan(Scan([self._with(image, "two dogs"), image], [], []), known[0], captions=known[1]).to_read == []
-        outcome = shelf.encode([changed], tiny_encoder)
-        assert (outcome.encoded, outcome.same) == (0, 1)
+        planned = plan(Scan([changed], [], []), known[0], captions=known[1])
+        assert (planned.to_read, planned.to_caption, planned.unchanged) == ([], [changed], 1)
+        same = Scan([self._with(image, "two dogs"), image], [], [])
+        assert plan(same, known[0], captions=known[1]).to_caption == []
+        again = plan(Scan([changed], [], []), known[0], [image.state.path], known[1])
+        assert (again.to_read, again.to_caption) == ([changed], [])
+        Path(image.state.path).unlink()
+        shelf.read(lambda catalog: change_captions(planned.to_caption, catalog))
         assert shelf.read(captions_by_path) == {image.state.path: ("three dogs",)}
+        assert shelf.read(Catalog.live_rows).tolist() == [0]
 
     def test_stay_when_the_source_says_nothing(self, shelf, photo_folder, tiny_encoder):
         image = scan([photo_folder]).images[0]

@@ -151,3 +151,17 @@ class TestOddFolders:
         result = scan([root])
         assert [file.relative for file in result.images] == ["a.jpg"]
         assert result.unreadable == [(str(root / "locked"), "cannot be read: Permission denied")]
+
+    def test_a_file_that_cannot_be_looked_at_is_reported(self, tree, monkeypatch):
+        root = tree("a.jpg", "locked/b.jpg")
+        status = Path.stat
+
+        def refuse(path, **options):
+            if path.name == "b.jpg":
+                raise PermissionError(13, "Permission denied", str(path))
+            return status(path, **options)
+
+        monkeypatch.setattr(Path, "stat", refuse)
+        result = scan([root])
+        assert [file.relative for file in result.images] == ["a.jpg"]
+        assert result.unreadable == [(str(root / "locked" / "b.jpg"), "cannot be read: Permission denied")]
