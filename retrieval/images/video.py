@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from retrieval.errors import ImageError
 from retrieval.images.frames import as_file
+from retrieval.images.limits import megapixels_of_environment, refuse_bombs
 
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .wmv .flv .3gp .mts .m2ts .ogv".split()
@@ -117,8 +118,10 @@ def _upright(frame: Any, stream: Any) -> Image.Image:
     """With square pixels, turned as the video says."""
     shape = Fraction(stream.sample_aspect_ratio or 1)
     guessed = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
+    width = max(1, round(frame.width * shape))
+    refuse_bombs((width, frame.height), megapixels_of_environment())  # a damaged shape may be anything
     image = frame.to_image(
-        width=round(frame.width * shape), src_colorspace=_BT709 if guessed else None
+        width=width, src_colorspace=_BT709 if guessed else None
     )
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 

@@ -81,6 +81,13 @@ def test_pixels_become_square(tmp_path, write_video):
     assert open_image(video_frame(path, 0))[0].size == (85, 48)
 
 
+def test_a_shape_that_no_picture_has(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", [100], shape=Fraction(200))
+    monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.5")
+    with pytest.raises(ImageError, match=r"^larger than 0.5 megapixels \(12800 x 48\)"):
+        video_frame(path, 0)
+
+
 def test_the_date_of_a_frame(tmp_path, write_video):
     dated = write_video(tmp_path / "a.mp4", GREYS, metadata={"creation_time": "2024-05-01T23:59:58Z"})
     assert open_image(video_frame(dated, 3))[1].taken_at == "2024-05-02T00:00:01"
