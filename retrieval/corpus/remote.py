@@ -7,9 +7,12 @@ said; a server that does not answer, or not to the end, is not waited for longer
 from __future__ import annotations
 
 import http.client
+import io
 import posixpath
 import re
 import socket
+import ssl
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -27,7 +30,7 @@ from retrieval.errors import CorpusError, ImageError
 
 MOST_BYTES = 1 << 30  # of one image
 SILENCE_SECONDS = 15.0  # for a server to answer, or to send the next piece
-TOTAL_SECONDS = 60.0  # for the whole image
+TOTAL_SECONDS = 60.0  # for the whole image, a second try included
 PAUSE_SECONDS = 0.5  # before the second and last try
 _PIECE = 1 << 16
 _WEB = ("http", "https")
@@ -132,6 +135,7 @@ def _number(version: Any) -> int:
 
 
 def _read_web(uri: str) -> bytes:
+    _clock.over = time.monotonic() + TOTAL_SECONDS
     try:
         return _fetch(uri)
     except _Passing:
@@ -144,16 +148,13 @@ class _Passing(ImageError):
 
 
 def _fetch(uri: str) -> bytes:
-    begun = time.monotonic()
     try:
-        with urllib.request.urlopen(_request(uri), timeout=SILENCE_SECONDS) as answer:
+        with _opener().open(_request(uri), timeout=SILENCE_SECONDS) as answer:
             content = bytearray()
             while piece := answer.read1(_PIECE):
                 content += piece
                 if len(content) > MOST_BYTES:
                     raise ImageError(f"larger than {MOST_BYTES >> 20} MiB")
-                if time.monotonic() - begun > TOTAL_SECONDS:
-                    raise ImageError(f"not all of it came within {TOTAL_SECONDS:g} seconds")
             announced = answer.headers.get("Content-Length", "")
             if announced.isdecimal() and len(content) < int(announced):
                 raise _Passing("the server broke off")
@@ -166,6 +167,8 @@ def _fetch(uri: str) -> bytes:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, TimeoutError):
             raise ImageError(f"no answer within {SILENCE_SECONDS:g} seconds") from error
+        if isinstance(cause, ssl.SSLError):  # some of them are ValueErrors
+            raise ImageError(f"there is no secure connection ({_reason(cause)})") from error
         if isinstance(cause, (http.client.InvalidURL, ValueError)):
             raise ImageError(f"not a link that can be followed ({_reason(cause)})") from error
         if isinstance(cause, (ConnectionResetError, http.client.HTTPException)):
@@ -173,6 +176,63 @@ def _fetch(uri: str) -> bytes:
         if isinstance(cause, socket.gaierror):
             raise ImageError("there is no such server, or no network") from error
         raise ImageError(f"cannot be fetched: {_reason(cause)}") from error
+
+
+_clock = threading.local()  # over: when this thread's image must be there
+
+
+class _UntilOver(io.RawIOBase):
+    """What a server sends, headers too, while there is time: a byte every few seconds is no silence."""
+
+    def __init__(self, raw: io.RawIOBase):
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > _clock.over:
+            raise ImageError(f"not all of it came within {TOTAL_SECONDS:g} seconds")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.fp = io.BufferedReader(_UntilOver(self.fp.detach()))
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_SecureConnection, request, context=_certificates())
+
+
+@lru_cache(1)
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Http, _Https)
+
+
+@lru_cache(1)
+def _certificates() -> ssl.SSLContext:
+    """Read once: they are many."""
+    return ssl.create_default_context()
 
 
 def _request(uri: str) -> urllib.request.Request:

@@ -14,7 +14,7 @@ from retrieval.errors import CorpusError, ImageError
 
 
 class Answers(BaseHTTPRequestHandler):
-    """By path: /a.jpg, /404, /503, /once (503 the first time), /short, /slow (never ends), /moved"""
+    """By path: /a.jpg, /404, /503, /once (503 the first time), /short, /moved, /slow and /headers (never end)"""
 
     def do_GET(self):
         asked = self.server.asked
@@ -25,6 +25,10 @@ class Answers(BaseHTTPRequestHandler):
             self.reply(200, b"abc", length=9)
         elif path == "/slow":
             self.reply(200, b"", length=99)
+            while not self.server.over.wait(0.05):
+                self.wfile.write(b".")
+        elif path == "/headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
             while not self.server.over.wait(0.05):
                 self.wfile.write(b".")
         elif path == "/moved":
@@ -115,9 +119,10 @@ class TestWeb:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             assert refusal(f"http://127.0.0.1:{silent.getsockname()[1]}/a.jpg") == "no answer within 0.1 seconds"
 
-    def test_a_server_that_never_ends(self, web, monkeypatch):
+    @pytest.mark.parametrize("path", ["/slow", "/headers"])
+    def test_a_server_that_never_ends(self, web, monkeypatch, path):
         monkeypatch.setattr(remote, "TOTAL_SECONDS", 0.2)
-        assert refusal(web.at("/slow")) == "not all of it came within 0.2 seconds"
+        assert refusal(web.at(path)) == "not all of it came within 0.2 seconds"
 
     def test_no_server(self, monkeypatch):
         monkeypatch.setenv("NO_PROXY", "*")
