@@ -81,10 +81,10 @@ def test_pixels_become_square(tmp_path, write_video):
     assert open_image(video_frame(path, 0))[0].size == (85, 48)
 
 
-def test_a_shape_that_no_picture_has(tmp_path, write_video, monkeypatch):
-    path = write_video(tmp_path / "a.mp4", [100], shape=Fraction(200))
-    monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.5")
-    with pytest.raises(ImageError, match=r"^larger than 0.5 megapixels \(12800 x 48\)"):
+def test_pixels_become_square_within_the_limit_of_size(tmp_path, write_video, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", [100], shape=Fraction(4, 3))
+    monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.004")
+    with pytest.raises(ImageError, match=r"^larger than 0.004 megapixels \(85 x 48\)"):
         video_frame(path, 0)
 
 
