@@ -85,9 +85,10 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
             device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
-    TARGET is a collection, which may keep captions of its own; a folder or .tar of images, which is embedded with each --model and
-    kept in the cache; or, with --root, a data set: flickr8k, flickr30k, coco, coco-val2017,
-    xm3600, xtd10, webdataset, csv. All its images compete, captioned or not.
+    TARGET is a collection, asked with --captions, or else with the captions that it keeps; a
+    folder or .tar of images, which is embedded with each --model and kept in the cache; or, with
+    --root, a data set: flickr8k, flickr30k, coco, coco-val2017, xm3600, xtd10, webdataset, csv.
+    All its images compete, captioned or not.
 
     R@k is the share of queries with a right answer among the first k results: a caption is right
     for its own image, an image's query is a hit if any of its captions is found. Beside it recall,
@@ -108,7 +109,8 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
     _check_places(html, exports, output)
     request = Request(
         target, Captioning(captions, split, languages, captions_per_image), root,
-        models=tuple(dict.fromkeys(models)), indexes=tuple(dict.fromkeys(indexes)), ks=ks,
+        models=tuple(dict.fromkeys(models)), default=options.model_of_environment(),
+        indexes=tuple(dict.fromkeys(indexes)), ks=ks,
         judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
         published=check_published, sampling=Sampling(resamples, seed),
         device=device, precision=precision, batch_size=batch_size, exact_preprocess=exact_preprocess,

@@ -54,6 +54,7 @@ def command(folder, models, classes, templates, probe, shots, test_share, seed, 
 
     if shots and not probe:
         raise click.UsageError("--shots is for the linear probe; add --probe.")
+    models = models or tuple(filter(None, [options.model_of_environment()]))
     for model in models:  # before the first is embedded
         check_name(model)
     results = []

@@ -27,13 +27,13 @@ model = click.option(
 )
 
 
-def _model_of_environment(context, parameter, value):
-    # Not click's envvar: with several values it would split a path at its spaces.
-    return tuple(filter(None, value or [os.environ.get("RETRIEVAL_MODEL")]))
+def model_of_environment() -> str | None:
+    """For `models`. Not click's envvar: with several values it would split a path at its spaces."""
+    return os.environ.get("RETRIEVAL_MODEL") or None
 
 
 models = click.option(
-    "--model", "-m", "models", multiple=True, metavar="NAME", callback=_model_of_environment,
+    "--model", "-m", "models", multiple=True, metavar="NAME",
     help="Encoder, as for `retrieval index`; repeat it to compare several.",
 )
 device = click.option(

@@ -41,7 +41,8 @@ _FIXED_RULES = (
 class Request:
     """What to measure, as the command line's options say it.
 
-    models       none: the collection's own, or the automatic choice
+    models       none: the collection's own, or the default
+    default      model for images that are not a collection; None: the automatic choice
     indexes      FAISS factory strings; none: the collection's own
     judgements   qrels file that says alone what is right; extra: one of further right answers
     failures     how many of the worst queries to keep, of each direction and language
@@ -51,6 +52,7 @@ class Request:
     captioning: Captioning = Captioning()
     root: Path | None = None
     models: tuple[str, ...] = ()
+    default: str | None = None
     indexes: tuple[str, ...] = ()
     ks: tuple[int, ...] = K
     judgements: Path | None = None
@@ -118,6 +120,8 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     if request.published:
         request = replace(request, exact_preprocess=True)
     subject = find_subject(request.target, request.captioning, root=request.root)
+    if request.default and not request.models and subject.collection is None:
+        request = replace(request, models=(request.default,))
     _check(request, subject)
     with ExitStack() as opened:
         collections = [opened.enter_context(one) for one in _collections(subject, request, progress)]

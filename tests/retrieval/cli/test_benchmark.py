@@ -62,6 +62,15 @@ def test_piped_values_equal_the_json(run, collection, captions):
     assert "Ranks are exact" in done.err and "1,000 resamples, seed 0" in done.err
 
 
+def test_the_model_of_the_environment_is_for_folders(run, collection, photo_folder, captions, tiny_model, monkeypatch):
+    """A collection has an encoder already, and whoever asks did not name another."""
+    monkeypatch.setenv("RETRIEVAL_MODEL", "builtin")
+    assert run("benchmark", collection, "--captions", captions, "--json").status == 0
+    monkeypatch.setenv("RETRIEVAL_MODEL", f"local-dir:{tiny_model}")
+    (result,) = run("benchmark", photo_folder, "--captions", captions, "--json").objects
+    assert result["models"][0]["encoder"] == f"local-dir:{tiny_model}"
+
+
 def test_cutoffs_are_the_users(run, collection, captions):
     (result,) = run("benchmark", collection, "--captions", captions, "-k", "3,2", "--json").objects
     metrics = result["models"][0]["results"][0]["metrics"]
