@@ -343,5 +343,5 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:
     return CollectionError(
         f"{path} cannot be read ({error}). If it is missing or damaged, rebuild the collection: "
-        f"retrieval index --rebuild FOLDER -o {path.parent}"
+        f"retrieval index --rebuild SOURCE -o {path.parent}"
     )

@@ -188,8 +188,8 @@ class Collection:
         self._index_record(within)
         n = len(self) if within == IMAGES else self.catalog.captions.counts()[1]
         if n == 0:
-            add = "Add some: retrieval index FOLDER" if within == IMAGES else "Index a source that has some: retrieval index SOURCE"
-            raise QueryError(f"{self.path} holds no {within} yet. {add} -o {self.path}")
+            add = "Add some" if within == IMAGES else "Index a source that has some"
+            raise QueryError(f"{self.path} holds no {within} yet. {add}: retrieval index SOURCE -o {self.path}")
         if k is None:
             return min(DEFAULT_K, n)
         if k < 1:

@@ -79,7 +79,7 @@ class Manifest:
         if not collection.is_dir():
             raise CollectionNotFoundError(
                 f"There is no collection at {collection}. "
-                f"Make one with: retrieval index FOLDER -o {collection}"
+                f"Make one with: retrieval index SOURCE -o {collection}"
             )
         if not path.is_file():
             raise CollectionNotFoundError(
@@ -106,7 +106,7 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
             raise CollectionError(
                 f"{path} is damaged ({error}). Rebuild the collection: retrieval index --rebuild "
-                f"FOLDER -o {collection}"
+                f"SOURCE -o {collection}"
             ) from error
 
 

@@ -139,7 +139,7 @@ class VectorStore:
         if found < needed:
             raise CollectionError(
                 f"{path} should hold {rows} vectors ({needed} bytes) but has {found} bytes. "
-                "The collection is damaged; rebuild it: retrieval index --rebuild FOLDER "
+                "The collection is damaged; rebuild it: retrieval index --rebuild SOURCE "
                 f"-o {self.folder.parent}"
             )
         return rows

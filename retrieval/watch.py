@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Callable, Iterator, Sequence
 from retrieval.corpus import sidecars
 from retrieval.corpus.addresses import is_uri
 from retrieval.corpus.scanning import expanded
+from retrieval.corpus.tables import TableOptions
 from retrieval.errors import CollectionError, CorpusError, EncoderError, RetrievalError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 from retrieval.maintain import IndexReport, Options, Watcher, index_sources
@@ -28,6 +30,7 @@ def watch(
     path: Path,
     options: Options,
     *,
+    tables: TableOptions = TableOptions(),
     stop: threading.Event,
     on_update: Callable[[IndexReport], None],
     on_error: Callable[[str], None],
@@ -39,6 +42,7 @@ def watch(
 
     sources  folders, images, archives and tables; of a table that file alone is watched, and not
              the images it names
+    options  as for `index_sources`; files that could not be read are tried again by the first update alone
 
     Raises RetrievalError if a source lies elsewhere, the first update fails, or watchfiles is not
     installed.
@@ -50,7 +54,7 @@ def watch(
         if not changed and monotonic() < due:
             continue
         try:
-            report = index_sources(sources, path, options, watcher=watcher, encoder=encoder)
+            report = index_sources(sources, path, options, tables=tables, watcher=watcher, encoder=encoder)
         except (RetrievalError, OSError) as error:
             if first:
                 raise
@@ -62,6 +66,7 @@ def watch(
             due = monotonic() + RETRY_SECONDS
         else:
             first, told, due = False, "", math.inf
+            options = replace(options, retry_failed=False)  # not all of them, again and again
             on_update(report)
 
 

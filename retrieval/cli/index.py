@@ -26,17 +26,13 @@ from retrieval.cli import options
 @click.argument("sources", nargs=-1, required=True, type=options.PLACE, metavar="SOURCE...")
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
               help="Where to keep the index.  [default: SOURCE's name + .collection, here]")
-@click.option("--images", type=options.PATH, metavar="FOLDER",
-              help="Where relative image paths of tables begin.  [default: the table's folder]")
-@click.option("--image-column", metavar="NAME", help="The column of paths or links, where a table calls it otherwise.")
-@click.option("--caption-column", metavar="NAME", help="The column of captions, likewise.")
+@options.images_of_tables
+@options.image_column
+@options.caption_column
 @options.model
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
-@click.option("--retry-failed", is_flag=True,
-              help="Try files again that could not be read before, though they did not change.")
-@click.option("--with-captions/--without-captions", "captions", default=None,
-              help="Embed captions too, for `search --in captions`; without: drop their vectors.  "
-              "[default: as the last run]")
+@options.retry_failed
+@options.with_captions
 @options.frames
 @options.video_every
 @options.device
@@ -72,14 +68,10 @@ def command(
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
     from retrieval.corpus.moving import told_passed_over
-    from retrieval.corpus.tables import TableOptions, is_table
     from retrieval.maintain import Options, Watcher, index_sources
 
     path = output or default_collection(sources)
-    of_tables = {"--images": images, "--image-column": image_column, "--caption-column": caption_column}
-    given = next((name for name, value in of_tables.items() if value), None)
-    if given and not any(map(is_table, sources)):
-        raise click.UsageError(f"{given} is about tables, and none of the sources is one.")
+    tables = options.table_options(sources, images, image_column, caption_column)
     # A rebuild leaves nothing half-done to be kept.
     interrupts = nullcontext() if rebuild else Interrupts(
         "Finishing the batch in hand; press Ctrl-C again to end at once."
@@ -92,7 +84,7 @@ def command(
                     model, device, precision, batch_size, exact_preprocess, retry_failed,
                     captions, frames, video_every,
                 ),
-                tables=TableOptions(images, image_column, caption_column),
+                tables=tables,
                 rebuild=rebuild,
                 watcher=Watcher(set_total, advance, asked.is_set if asked else lambda: False),
             )

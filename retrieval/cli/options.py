@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -54,6 +55,23 @@ exact_preprocess = click.option(
     "--exact-preprocess", is_flag=True,
     help="Decode and resize every image in full; slower, and vectors agree to a cosine of 0.999.",
 )
+images_of_tables = click.option(
+    "--images", type=PATH, metavar="FOLDER",
+    help="Where relative image paths of tables begin.  [default: the table's folder]",
+)
+image_column = click.option(
+    "--image-column", metavar="NAME", help="The column of paths or links, where a table calls it otherwise.",
+)
+caption_column = click.option("--caption-column", metavar="NAME", help="The column of captions, likewise.")
+retry_failed = click.option(
+    "--retry-failed", is_flag=True,
+    help="Try files again that could not be read before, though they did not change.",
+)
+with_captions = click.option(
+    "--with-captions/--without-captions", "captions", default=None,
+    help="Embed captions too, for `search --in captions`; without: drop their vectors.  "
+    "[default: as the last run]",
+)
 frames = click.option(
     "--frames", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
     help="Frames of each animation, or pages of a TIFF, spread evenly over it; each is found by itself.",
@@ -68,6 +86,17 @@ _CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; CO
 captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)
 optional_captions = click.option("--captions", type=PATH, metavar="FILE", help=_CAPTIONS_HELP)
 split = click.option("--split", metavar="NAME", help="Use only captions of this split.")
+
+
+def table_options(sources: Sequence[str], images: Path | None, image_column: str | None, caption_column: str | None):
+    """What the options say of tables. Raises click.UsageError if they do, and no source is a table."""
+    from retrieval.corpus.tables import TableOptions, is_table
+
+    given = {"--images": images, "--image-column": image_column, "--caption-column": caption_column}
+    first = next((name for name, value in given.items() if value), None)
+    if first and not any(map(is_table, sources)):
+        raise click.UsageError(f"{first} is about tables, and none of the sources is one.")
+    return TableOptions(images, image_column, caption_column)
 
 
 def examples(*lines: str) -> str:

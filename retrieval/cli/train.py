@@ -77,7 +77,7 @@ def command(images, captions, split, output, held_out, epochs, train_batch_size,
            for direction, scores in outcome.validation.items()},
     }, title=str(output))
     if not projections_only:
-        click.echo(f"Use it: retrieval index FOLDER --model {shlex.quote(str(output))}")
+        click.echo(f"Use it: retrieval index SOURCE --model {shlex.quote(str(output))}")
 
 
 def _report(epoch) -> None:

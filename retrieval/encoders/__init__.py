@@ -82,5 +82,5 @@ def check_same_encoder(record: EncoderRecord, encoder: Encoder, collection: str)
         f"{collection} was made with {record.name} ({record.dim}-d, fingerprint "
         f"{record.fingerprint}), but this encoder is {encoder.name} ({encoder.dim}-d, fingerprint "
         f"{encoder.fingerprint}). Their vectors cannot be compared. Rebuild with this encoder: "
-        f"retrieval index --rebuild --model {encoder.name} FOLDER -o {collection}"
+        f"retrieval index --rebuild --model {encoder.name} SOURCE -o {collection}"
     )

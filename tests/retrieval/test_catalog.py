@@ -219,7 +219,7 @@ class TestOpening:
         with pytest.raises(CollectionError) as caught:
             Catalog.open(tmp_path, writable=writable)
         assert str(caught.value).startswith(f"{path} cannot be read (")
-        assert f"retrieval index --rebuild FOLDER -o {tmp_path}" in str(caught.value)
+        assert f"retrieval index --rebuild SOURCE -o {tmp_path}" in str(caught.value)
         assert path.exists() == (content is not None)
 
     @pytest.mark.parametrize(

@@ -330,7 +330,7 @@ class TestOpening:
         assert tiny_encoder.fingerprint != other.fingerprint
         for part in (str(made), tiny_encoder.name, tiny_encoder.fingerprint, other.name, other.fingerprint):
             assert part in message
-        assert f"retrieval index --rebuild --model {other.name} FOLDER -o {made}" in message
+        assert f"retrieval index --rebuild --model {other.name} SOURCE -o {made}" in message
 
     def test_a_model_that_changed_since_is_refused(self, copied, tiny_encoder):
         manifest = Manifest.load(copied)
@@ -348,7 +348,7 @@ class TestOpening:
     @pytest.mark.parametrize("name", ["manifest.json", "catalog.sqlite"])
     def test_damage_says_rebuild(self, copied, name):
         (copied / name).write_bytes(b"\0" * 5000)
-        with pytest.raises(CollectionError, match=f"(?s){name}.*retrieval index --rebuild FOLDER -o {copied}"):
+        with pytest.raises(CollectionError, match=f"(?s){name}.*retrieval index --rebuild SOURCE -o {copied}"):
             Collection.open(copied)
 
     def test_truncated_vectors_say_rebuild(self, copied, tiny_encoder):

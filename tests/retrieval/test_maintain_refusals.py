@@ -111,7 +111,7 @@ class TestRefusals:
         index()
         (path / name).write_bytes(b"\0" * 3000)
         message = self.refused(CollectionError, index, path)
-        assert name in message and f"retrieval index --rebuild FOLDER -o {path}" in message
+        assert name in message and f"retrieval index --rebuild SOURCE -o {path}" in message
         assert index(rebuild=True).images == 2
         assert sorted(search(path, tiny_encoder)) == ["flower.jpg", "rocket.jpg"]
 

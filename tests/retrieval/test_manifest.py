@@ -69,7 +69,7 @@ class TestRefusals:
     def test_no_folder(self, tmp_path):
         folder = tmp_path / "gone.collection"
         assert self.refused(CollectionNotFoundError, folder) == (
-            f"There is no collection at {folder}. Make one with: retrieval index FOLDER -o {folder}"
+            f"There is no collection at {folder}. Make one with: retrieval index SOURCE -o {folder}"
         )
 
     def test_a_file(self, tmp_path):
@@ -105,7 +105,7 @@ class TestRefusals:
         change(tmp_path, **changes)
         message = self.refused(CollectionError, tmp_path)
         assert message.startswith(f"{tmp_path / FILE_NAME} is damaged (")
-        assert f"retrieval index --rebuild FOLDER -o {tmp_path}" in message
+        assert f"retrieval index --rebuild SOURCE -o {tmp_path}" in message
 
     @pytest.mark.parametrize("content", [b"", b'{"schema_version": 1', b"[1, 2]", b"null", b"\xff\xfe{}"])
     def test_what_is_no_manifest(self, tmp_path, content):

@@ -169,7 +169,7 @@ class TestDamage:
             again[0:6]
         message = str(caught.value)
         assert f"{shard} should hold 2 vectors ({whole} bytes) but has {whole - 1} bytes" in message
-        assert f"retrieval index --rebuild FOLDER -o {folder.parent}" in message
+        assert f"retrieval index --rebuild SOURCE -o {folder.parent}" in message
         with pytest.raises(CollectionError, match="00001.npy"):
             again.take(np.array([5]))
         np.testing.assert_array_equal(again[0:4], unit(6)[:4].astype(np.float16))

@@ -9,6 +9,7 @@ import pytest
 
 from retrieval import maintain
 from retrieval.collection import Collection
+from retrieval.corpus.tables import TableOptions
 from retrieval.errors import CollectionError, CorpusError
 from retrieval.maintain import Options
 from retrieval.watch import _matters, watch
@@ -23,13 +24,13 @@ PATIENCE = 60  # seconds before a wait is given up
 class Watch:
     """A watch in a thread, and what it told."""
 
-    def __init__(self, folders, path, options):
+    def __init__(self, folders, path, options, **more):
         self.stop, self.told, self.news = threading.Event(), [], threading.Condition()
         self.error = None
 
         def run():
             try:
-                watch(folders, path, options, stop=self.stop, on_update=self.tell, on_error=self.tell)
+                watch(folders, path, options, stop=self.stop, on_update=self.tell, on_error=self.tell, **more)
             except Exception as error:
                 self.error = error
 
@@ -134,6 +135,39 @@ def test_an_archive_that_is_written_anew(photo_folder, path, tmp_path, tiny_enco
     finally:
         watching.end()
     assert images(path) == ["rocket.jpg"]
+
+
+def test_a_table_with_columns_of_its_own_and_captions(photo_folder, path, tmp_path, tiny_encoder):
+    table = tmp_path / "products.csv"
+    table.write_text("shot,says\nrocket.jpg,a rocket\n")
+    watching = Watch(
+        [table], path, Options(tiny_encoder.name, "cpu", "float32", captions=True),
+        tables=TableOptions(photo_folder, "shot", "says"),
+    )
+    try:
+        watching.wait(lambda report: (report.images, report.captions) == (1, 1))
+        table.write_text("shot,says\nrocket.jpg,a rocket\ncoffee.png,a cup\n")
+        watching.wait(lambda report: is_report(report) and (report.images, report.captions) == (2, 2))
+    finally:
+        watching.end()
+
+
+def test_only_the_first_update_tries_again_what_failed(photo_folder, path, tiny_encoder, monkeypatch):
+    tried = []
+
+    def noted(sources, path, options, **how):
+        tried.append(options.retry_failed)
+        return maintain.index_sources(sources, path, options, **how)
+
+    monkeypatch.setattr("retrieval.watch.index_sources", noted)
+    watching = Watch([photo_folder], path, Options(tiny_encoder.name, "cpu", "float32", retry_failed=True))
+    try:
+        watching.wait(lambda report: report.images == 6)
+        (photo_folder / "flower.jpg").unlink()
+        watching.wait(lambda report: is_report(report) and report.images == 5)
+    finally:
+        watching.end()
+    assert tried[0] and not any(tried[1:]) and len(tried) > 1
 
 
 @pytest.mark.parametrize("source", ["-", "s3://bucket/x"])

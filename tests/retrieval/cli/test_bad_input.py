@@ -107,7 +107,7 @@ def test_no_arguments(run):
 def test_collection_that_is_not_there(run, command, tmp_path):
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,a\n")
     more = {"search": ["a"], "benchmark": ["--captions", tmp_path / "captions.csv"], "info": []}[command]
-    refused(run(command, tmp_path / "no.collection", *more), "no collection at", "retrieval index FOLDER")
+    refused(run(command, tmp_path / "no.collection", *more), "no collection at", "retrieval index SOURCE")
 
 
 def test_folder_that_is_not_a_collection(run, photo_folder, tiny_model):
