@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.kept import kept, remove
+
+if TYPE_CHECKING:
+    from retrieval.manifest import EncoderRecord
 
 DIM = 512
 _BLOCK = 50_000
@@ -29,31 +33,37 @@ def made_up(work: Path, n: int) -> Path:
     from retrieval.manifest import SCHEMA_VERSION
 
     name = f"made-up-{n}-schema-{SCHEMA_VERSION}.collection"
-    return kept(work / name, lambda folder: _make_up(folder, n))
+    return kept(work / name, lambda folder: make_up(folder, n))
 
 
-def random_units(count: int, seed: int):
-    """(count, 512) float32 unit rows."""
+def random_units(count: int, seed: int, dim: int = DIM):
+    """(count, dim) float32 unit rows."""
     import numpy as np
 
-    rows = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
+    rows = np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _make_up(folder: Path, n: int) -> None:
+def made_up_path(row: int) -> str:
+    return f"/photos/{row:07}.jpg"
+
+
+def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
+    """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet."""
     from retrieval.catalog import Catalog, Document, FileState
     from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.manifest import EncoderRecord, Manifest
     from retrieval.vectors import VectorStore
 
-    folder.mkdir()
-    store = VectorStore(folder / VECTORS_FOLDER, DIM, 0)
+    encoder = encoder or EncoderRecord("made up", DIM, "")
+    folder.mkdir(parents=True)
+    store = VectorStore(folder / VECTORS_FOLDER, encoder.dim, 0)
     with Catalog.create(folder) as catalog:
         for start in range(0, n, _BLOCK):
-            rows = store.append(random_units(min(_BLOCK, n - start), seed=start))
+            rows = store.append(random_units(min(_BLOCK, n - start), seed=start, dim=encoder.dim))
             catalog.commit(
-                [Document(FileState(f"/photos/{row:07}.jpg", 1, 1), str(row), f"{row:032x}") for row in rows],
+                [Document(FileState(made_up_path(row), 1, 1), str(row), f"{row:032x}") for row in rows],
                 rows,
             )
             store.n += len(rows)
-        Collection(folder, Manifest(EncoderRecord("made up", DIM, "")), catalog).refresh_index()
+        Collection(folder, Manifest(encoder), catalog).refresh_index()

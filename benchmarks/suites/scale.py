@@ -2,7 +2,8 @@
 
 Indexing should take as much memory for 20,000 photos as for 1,000. Vectors that are searched are
 made up, 512 dimensions; the peer loads the same float16 .npy files into one float32 matrix and
-multiplies. Both must find the same rows. Peak memory of a search is mostly the loaded index.
+multiplies. Both must find the same rows. Ours reads the vectors where they lie: its peak counts pages
+of files, which the system may take back.
 """
 
 from __future__ import annotations

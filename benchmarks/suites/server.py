@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.case import Case, Contender, Measure, Metrics
+from benchmarks.collections import made_up_path, make_up
 from benchmarks.http_load import load
 from benchmarks.kept import kept
 from benchmarks.models import BUILTIN, CAPTIONS, plain_open_clip
@@ -82,7 +83,7 @@ def one_at_a_time(settings: Mapping[str, Any], work: Path) -> Measure:
     vectors = np.load(made / "vectors.npy")
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
-    paths = [_path(row) for row in range(len(vectors))]
+    paths = [made_up_path(row) for row in range(len(vectors))]
 
     @torch.no_grad()
     def search(request):  # not async: the server calls it in a thread of its pool
@@ -90,7 +91,7 @@ def one_at_a_time(settings: Mapping[str, Any], work: Path) -> Measure:
         features = torch.nn.functional.normalize(model.encode_text(tokenize([text]).to(device)), dim=-1)
         scores, rows = index.search(features.cpu().numpy(), int(request.query_params["k"]))
         return JSONResponse({"hits": [
-            {"query": text, "rank": rank, "score": score, "id": Path(paths[row]).name, "path": paths[row]}
+            {"query": text, "rank": rank, "score": score, "id": str(row), "path": paths[row]}
             for rank, (score, row) in enumerate(zip(scores[0].tolist(), rows[0].tolist()), 1)
         ]})
 
@@ -120,13 +121,11 @@ def _measure(settings: Mapping[str, Any], made: Path, address: str) -> Measure:
     return measure
 
 
-def _path(row: int) -> str:
-    return f"/photos/{row:06}.jpg"
-
-
 def _made(settings: Mapping[str, Any], work: Path) -> Path:
     """A folder with a collection, its vectors as float32, and what exact search finds in them."""
-    name = f"server-{settings['model']}-{settings['vectors']}-{settings['k']}"
+    from retrieval.manifest import SCHEMA_VERSION
+
+    name = f"server-{settings['model']}-{settings['vectors']}-{settings['k']}-schema-{SCHEMA_VERSION}"
     return kept(work / name, lambda folder: _in_a_process(_make, folder, dict(settings)))
 
 
@@ -139,26 +138,15 @@ def _in_a_process(function: Any, *arguments: Any) -> None:
 def _make(folder: Path, settings: Mapping[str, Any]) -> None:
     import numpy as np
 
-    from retrieval.catalog import Catalog, Document, FileState
-    from retrieval.collection import VECTORS_FOLDER, Collection
+    from retrieval.collection import Collection
     from retrieval.encoders import load_encoder
-    from retrieval.manifest import EncoderRecord, Manifest
-    from retrieval.vectors import VectorStore
+    from retrieval.manifest import EncoderRecord
 
     encoder = load_encoder(settings["model"])
     path = folder / "photos.collection"
-    path.mkdir(parents=True)
-    random = np.random.default_rng(0).standard_normal((settings["vectors"], encoder.dim), dtype=np.float32)
-    random /= np.linalg.norm(random, axis=1, keepdims=True)
-    with Catalog.create(path) as catalog:
-        rows = VectorStore(path / VECTORS_FOLDER, encoder.dim, 0).append(random)
-        documents = [Document(FileState(_path(row), 1, 1), Path(_path(row)).name) for row in rows]
-        catalog.commit(documents, rows)
-        record = EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)
-        collection = Collection(path, Manifest(record), catalog)
-        collection.refresh_index()
-        vectors = collection.vectors.take(np.arange(len(rows)))  # (n, d) as they were rounded
+    make_up(path, settings["vectors"], EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint))
+    with Collection.open(path, encoder=encoder) as collection:
+        vectors = collection.vectors.take(np.arange(settings["vectors"]))  # (n, d) as they were rounded
     np.save(folder / "vectors.npy", vectors)
     best = np.argsort(-(encoder.encode_texts(CAPTIONS) @ vectors.T), axis=1)[:, : settings["k"]]  # (texts, k)
-    expected = [[documents[row].id for row in rows] for rows in best]
-    (folder / "expected.json").write_text(json.dumps(expected))
+    (folder / "expected.json").write_text(json.dumps([[str(row) for row in rows] for rows in best]))

@@ -30,5 +30,5 @@ def command(collection, as_json) -> None:
         return
     out.print_facts({
         "rows": report.rows, "dead rows dropped": report.dropped_rows,
-        "freed": f"{report.freed / 1e6:.1f} MB",
+        "freed": out.in_bytes(report.freed),
     }, title=str(collection))

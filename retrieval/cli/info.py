@@ -47,15 +47,15 @@ def command(collection, as_json) -> None:
         out.print_json({"collection": str(collection), **facts,
                         "failed": [{"path": path, "reason": reason} for path, reason in failed]})
         return
-    megabytes = facts.pop("bytes_on_disk") / 1e6
+    size, created = out.in_bytes(facts.pop("bytes_on_disk")), facts.pop("created_at")
     current = "up to date" if facts.pop("index_current") else "out of date; `retrieval index` renews it"
     embedded = facts.pop("captions_embedded")
     facts["captions"] = f"{facts['captions']} ({embedded} embedded)"
     dead = facts.pop("dead_rows")
     if dead:
         facts["dead rows"] = f"{dead} of {rows} (of what went or changed)"
-    out.print_facts({**facts, "index": f"{facts['index']} ({current})", "on disk": f"{megabytes:.1f} MB"},
-                    title=str(collection))
+    facts["index"] = f"{facts['index']} ({current})"
+    out.print_facts({**facts, "created": created, "on disk": size}, title=str(collection))
     if dead > WORTH_COMPACTING * rows:
         click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)

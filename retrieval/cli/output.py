@@ -88,6 +88,14 @@ def print_facts(facts: dict[str, Any], *, title: str = "") -> None:
         click.echo(f"  {name.ljust(width)}  {_shown(value)}")
 
 
+def in_bytes(count: int) -> str:
+    """A size for people, in powers of 1,000."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
 def warn_skipped(skipped: Sequence[tuple[str, str]], *, most: int = 20) -> None:
     """Name files that were passed over, on stderr."""
     if not skipped:

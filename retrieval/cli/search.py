@@ -55,8 +55,8 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
         return
     if within == "captions":
         print_rows(
-            ("query", "rank", "score", "caption", "id", "path"),
-            [(hit.query, hit.rank, hit.score, hit.caption, hit.id, addresses.in_words(hit.path)) for hit in hits],
+            ("query", "rank", "score", "caption", "path"),
+            [(hit.query, hit.rank, hit.score, hit.caption, addresses.in_words(hit.path)) for hit in hits],
         )
         return
     print_rows(

@@ -13,6 +13,8 @@ from retrieval.cli import options
 @click.command("serve", epilog=options.examples(
     "retrieval serve Photos.collection",
     "retrieval serve Photos.collection --host 0.0.0.0 --port 80",
+    "curl 'http://127.0.0.1:8000/search?q=a+dog+on+the+beach&k=3'",
+    "curl --data-binary @sofa.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/search?k=3'",
 ))
 @click.argument("collection", type=options.PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
@@ -30,10 +32,6 @@ def command(collection, host, port, device, precision) -> None:
 
     Texts asked at the same time are encoded together. When `retrieval index` has changed the
     collection, the new state is searched. Ctrl-C or SIGTERM ends it, with status 0.
-
-    \b
-      curl 'http://127.0.0.1:8000/search?q=a+dog+on+the+beach&k=3'
-      curl --data-binary @sofa.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/search?k=3'
     """
     from retrieval.cli.interrupts import Interrupts
     from retrieval.serve import serve

@@ -1,8 +1,9 @@
 import numpy as np
 
-from benchmarks.collections import indexed, made_up, random_units
+from benchmarks.collections import indexed, made_up, make_up, random_units
 from benchmarks.photos import photos
 from retrieval.collection import Collection
+from retrieval.manifest import EncoderRecord
 
 
 def test_a_made_up_collection_finds_its_own_vectors(tmp_path):
@@ -14,6 +15,13 @@ def test_a_made_up_collection_finds_its_own_vectors(tmp_path):
         hits = collection.search_vectors(["a", "b"], vectors[[7, 41]], 1)
     assert [(hit.id, hit.path) for hit in hits] == [("7", "/photos/0000007.jpg"), ("41", "/photos/0000041.jpg")]
     assert made_up(tmp_path, 60) == path
+
+
+def test_as_if_an_encoder_had_made_it(tmp_path, tiny_encoder):
+    record = EncoderRecord(tiny_encoder.name, tiny_encoder.dim, tiny_encoder.fingerprint)
+    make_up(tmp_path / "a.collection", 5, record)
+    with Collection.open(tmp_path / "a.collection", encoder=tiny_encoder) as collection:
+        assert sorted(hit.id for hit in collection.search("a cat", 5)) == ["0", "1", "2", "3", "4"]
 
 
 def test_what_another_version_left_is_made_anew(tmp_path, tiny_encoder):

@@ -33,3 +33,10 @@ def test_a_narrow_terminal_folds_words_and_never_numbers(terminal):
     assert all(number in shown for number in rows[0][1:])
     assert "hf-hub:someb" in shown and rows[0][0] not in shown
     assert rows[0][0] in terminal(120, columns, rows)
+
+
+@pytest.mark.parametrize(("count", "shown"), [
+    (0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (56_330_240, "56.3 MB"), (2_500_000_000, "2.5 GB"),
+])
+def test_sizes_for_people(count, shown):
+    assert output.in_bytes(count) == shown
