@@ -56,9 +56,11 @@ def command(
 
     Captions are kept: of tables, and of .txt or .json files beside images. Only content that is
     new is encoded: moved, renamed, touched and copied files are recognised. Unreadable files are
-    named, skipped, and tried again when they change. What is gone from a folder, an archive or a
-    bucket is dropped; lists and tables drop nothing. Frames of videos and animations are images
-    of their own with --video-every and --frames.
+    named, skipped, and tried again when they change, which size and time tell: of members the
+    archive's time, in storage the listing's. Links count as unchanged, and one that fails waits
+    for --retry-failed. What is gone from a folder, an archive or a bucket is dropped; lists and
+    tables drop nothing. Frames of videos and animations are images of their own with
+    --video-every and --frames, which later runs have to say too.
 
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
