@@ -7,6 +7,7 @@ after a kill the catalogue and the vectors agree on the last committed batch.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -101,6 +102,7 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection, path: Path):
         self._db = connection
         self._path = path
+        self._file = os.stat(path)
         self.captions = Captions(connection, self._select)
 
     @classmethod
@@ -147,6 +149,13 @@ class Catalog:
 
     def close(self) -> None:
         self._db.close()
+
+    def was_replaced(self) -> bool:
+        """Whether its place is another file's by now; this one goes on reading what it had."""
+        try:
+            return not os.path.samestat(self._file, os.stat(self._path))
+        except OSError:  # as in the middle of a swap
+            return False
 
     def __enter__(self) -> Catalog:
         return self

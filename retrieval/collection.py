@@ -54,7 +54,6 @@ class Collection:
         self.manifest = manifest
         self.catalog = catalog
         self._open_vectors()
-        self._counted: tuple[int, int] | None = None  # generation, images
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
 
@@ -63,6 +62,27 @@ class Collection:
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, VectorIndex | FlatIndex] = {}
+        self._counted: tuple[int, int] | None = None  # generation, images
+
+    def _was_rewritten(self) -> bool:
+        """Whether it was rebuilt or compacted since it was opened; then it is opened anew.
+
+        Raises CollectionError if it was rebuilt with another encoder.
+        """
+        return self._was_rebuilt() or self._was_compacted()
+
+    def _was_rebuilt(self) -> bool:
+        """Whether another collection lies in its place by now, with vectors that are not this catalogue's."""
+        if not self.catalog.was_replaced():
+            return False
+        manifest = Manifest.load(self.path)
+        if manifest.encoder != self.manifest.encoder:
+            raise CollectionError(f"{self.path} was rebuilt with another encoder meanwhile. Open it anew.")
+        catalog = Catalog.open(self.path)
+        self.catalog.close()
+        self.manifest, self.catalog = manifest, catalog
+        self._open_vectors()
+        return True
 
     def _was_compacted(self) -> bool:
         """Whether that happened since the vectors were opened; then they are opened anew."""
@@ -134,7 +154,7 @@ class Collection:
         within  IMAGES or CAPTIONS
         """
         if within not in self._indexes:
-            self._was_compacted()
+            self._was_rewritten()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self._index_record(within)
@@ -212,7 +232,7 @@ class Collection:
             try:
                 matches = self.index(within).search(vectors, k)
             except CollectionError:
-                if self._was_compacted():  # and what was to be read is gone
+                if self._was_rewritten():  # and what was to be read is gone
                     continue
                 raise
             rows = matches.rows[matches.rows >= 0].tolist()
@@ -220,7 +240,7 @@ class Collection:
                 owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
             else:
                 owners = self.catalog.captions.of_rows(rows)
-            if not self._was_compacted():  # else these rows have other numbers by now
+            if not self._was_rewritten():  # else these rows have other numbers by now
                 break
         answers = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
