@@ -304,6 +304,28 @@ class TestWhileOthersWrite:
         seen = {id: vector for id, vector in truth.items() if id not in dropped}
         assert_right(hits, seen, QUERIES, tiny_encoder.encode_texts(QUERIES), len(seen))
 
+    @pytest.mark.parametrize("searched_before", [False, True])
+    def test_a_rebuild_is_what_is_searched_from_then_on(
+        self, copied, photos, tiny_encoder, truth, searched_before, tmp_path
+    ):
+        fewer = dict(list(truth.items())[::-2])  # other images in the same rows
+        (tmp_path / "fewer").mkdir()
+        for id in fewer:
+            shutil.copyfile(photos / id, tmp_path / "fewer" / id)
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            if searched_before:
+                collection.search(QUERIES, 1)
+            index_sources([tmp_path / "fewer"], copied, Options(tiny_encoder.name, "cpu", "float32"), rebuild=True)
+            hits = collection.search(QUERIES, len(fewer))
+            assert len(collection) == len(fewer)
+        assert_right(hits, fewer, QUERIES, tiny_encoder.encode_texts(QUERIES), len(fewer))
+
+    def test_a_rebuild_with_another_encoder_is_refused(self, copied, photos, other_model, tiny_encoder):
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            index_sources([photos], copied, Options(f"local-dir:{other_model}", "cpu", "float32"), rebuild=True)
+            with pytest.raises(CollectionError, match="was rebuilt with another encoder meanwhile. Open it anew."):
+                collection.search(QUERIES)
+
 
 class TestOpening:
     def test_a_text_and_a_relative_path_will_do(self, made, truth, monkeypatch):
