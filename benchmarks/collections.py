@@ -50,8 +50,9 @@ def made_up_path(row: int) -> str:
 
 def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
     """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet."""
-    from retrieval.catalog import Catalog, Document, FileState
+    from retrieval.catalog import Catalog
     from retrieval.collection import VECTORS_FOLDER, Collection
+    from retrieval.documents import Document, FileState
     from retrieval.manifest import EncoderRecord, Manifest
     from retrieval.vectors import VectorStore
 

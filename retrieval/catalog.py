@@ -10,13 +10,14 @@ import json
 import os
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
+from retrieval.documents import Document, FileState, Holder, Takeover
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -46,54 +47,6 @@ _COLUMNS = (
     "id, path, size, mtime_ns, content_hash, width, height, taken_at, camera, lat, lon, row, state, error"
 )
 _NEW_COLUMNS = ", ".join(f"excluded.{column}" for column in _COLUMNS.split(", "))
-
-
-@dataclass(frozen=True)
-class FileState:
-    """What tells an unchanged file. size in bytes, mtime in nanoseconds."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class Document:
-    """A file that was read: embedded if `error` is None, else remembered with its reason.
-
-    captions  None leaves those on record
-    """
-
-    file: FileState
-    id: str
-    content_hash: str | None = None
-    facts: ImageFacts | None = None
-    error: str | None = None
-    captions: tuple[str, ...] | None = ()
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A document as the holder of a content. row None: one that could not be read."""
-
-    path: str
-    content_hash: str
-    row: int | None
-    facts: ImageFacts | None
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Takeover:
-    """The document at `old_path` becomes that of `file`, with its vector row and its facts.
-
-    captions  None leaves those on record
-    """
-
-    old_path: str
-    file: FileState
-    id: str
-    captions: tuple[str, ...] | None = None
 
 
 class Catalog:

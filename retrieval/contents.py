@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Iterable, Sequence
 
-from retrieval.catalog import Catalog, Document, Holder
+from retrieval.catalog import Catalog
 from retrieval.corpus.addresses import is_missing
 from retrieval.corpus.found import FoundImage
+from retrieval.documents import Document, Holder
 
 
 class Contents:

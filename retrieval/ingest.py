@@ -14,10 +14,11 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from retrieval.catalog import Catalog, Document, FileState, Takeover
+from retrieval.catalog import Catalog
 from retrieval.contents import Contents
 from retrieval.corpus.addresses import is_passed_over, starts_within
 from retrieval.corpus.found import INSIDE, FoundImage, Scan
+from retrieval.documents import Document, FileState, Takeover
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
 

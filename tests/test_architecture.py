@@ -29,6 +29,7 @@ INDEXES = [
 RETRIEVAL = [
     "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap",
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.captions",
+    "retrieval.documents",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",

@@ -19,9 +19,9 @@ from pathlib import PurePath
 from threading import Lock
 from typing import BinaryIO, NamedTuple
 
-from retrieval.catalog import FileState
 from retrieval.corpus.found import INSIDE, FoundImage, Scan, escaped, is_hidden, is_image, is_unicode
 from retrieval.corpus.sidecars import Sidecars
+from retrieval.documents import FileState
 from retrieval.errors import ImageError
 
 SUFFIXES = (".tar", ".zip")

@@ -8,9 +8,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from retrieval.catalog import FileState
 from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode, is_video
 from retrieval.corpus.sidecars import MOST_BYTES, Sidecars
+from retrieval.documents import FileState
 from retrieval.errors import CorpusError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 from retrieval.manifest import FILE_NAME as MANIFEST

@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from retrieval.catalog import FileState
+from retrieval.documents import FileState
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES
 
 INSIDE = "#"  # in an address: parts a file from what lies within it

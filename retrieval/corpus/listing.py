@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import BinaryIO
 
-from retrieval.catalog import FileState
 from retrieval.corpus import remote
 from retrieval.corpus.addresses import absolute, is_uri, member_state
 from retrieval.corpus.found import FoundImage, Scan, escaped, is_image, is_unicode, storable
+from retrieval.documents import FileState
 from retrieval.errors import NOTICE, CorpusError
 
 log = logging.getLogger("retrieval")

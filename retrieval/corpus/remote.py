@@ -24,8 +24,8 @@ from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import Any
 
-from retrieval.catalog import FileState
 from retrieval.corpus.found import FoundImage, Scan, is_hidden, is_image
+from retrieval.documents import FileState
 from retrieval.errors import CorpusError, ImageError
 
 MOST_BYTES = 1 << 30  # of one image

@@ -10,7 +10,7 @@ from typing import Iterator, Protocol
 
 import numpy as np
 
-from retrieval.catalog import FileState
+from retrieval.documents import FileState
 from retrieval.images import ImageFacts
 
 BATCH_ROWS = 8192

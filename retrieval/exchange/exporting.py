@@ -9,9 +9,9 @@ from typing import Any, BinaryIO, Callable, Sequence
 import numpy as np
 from numpy.lib import format as npy
 
-from retrieval.catalog import Document
 from retrieval.collection import Collection
 from retrieval.corpus.parquet import require_parquet
+from retrieval.documents import Document
 from retrieval.errors import ExchangeError
 from retrieval.exchange.entries import BATCH_ROWS
 from retrieval.exchange.folders import whole_folder

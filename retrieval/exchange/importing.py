@@ -10,8 +10,9 @@ from typing import Callable
 import numpy as np
 
 from retrieval import encoders
-from retrieval.catalog import Catalog, Document
+from retrieval.catalog import Catalog
 from retrieval.collection import VECTORS_FOLDER, Collection
+from retrieval.documents import Document
 from retrieval.errors import NOTICE, ExchangeError
 from retrieval.exchange import check
 from retrieval.exchange.clip_folder import ClipFolder

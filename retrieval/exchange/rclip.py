@@ -15,7 +15,7 @@ from typing import Iterator
 
 import numpy as np
 
-from retrieval.catalog import FileState
+from retrieval.documents import FileState
 from retrieval.errors import ExchangeError
 from retrieval.exchange.entries import BATCH_ROWS, Batch, Entry, file_now, no_file
 

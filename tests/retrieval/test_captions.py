@@ -8,9 +8,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from retrieval.catalog import FILE_NAME, Catalog, Takeover
+from retrieval.catalog import FILE_NAME, Catalog
 from retrieval.collection import CAPTIONS, Collection
 from retrieval.compact import compact, forget
+from retrieval.documents import Takeover
 from retrieval.errors import QueryError
 from retrieval.evaluate.evaluation import score_directions
 from retrieval.evaluate.subject import Captioning, find_subject

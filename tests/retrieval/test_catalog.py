@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.catalog import FILE_NAME, Catalog, Document, FileState
+from retrieval.catalog import FILE_NAME, Catalog
+from retrieval.documents import Document, FileState
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.catalog import Catalog, FileState
+from retrieval.catalog import Catalog
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import FoundImage, Scan
+from retrieval.documents import FileState
 from retrieval.errors import EncoderError
 from retrieval.images import open_image
 from retrieval.ingest import change_captions, encode_files, plan

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from retrieval.catalog import Catalog, Takeover
+from retrieval.catalog import Catalog
+from retrieval.documents import Takeover
 
 SAID = {"chelsea.png": ("a cat",), "coffee.png": ("a cup\tof coffee", "a cat")}
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.catalog import FileState
 from retrieval.corpus.folder import scan
+from retrieval.documents import FileState
 from retrieval.errors import CorpusError
 
 

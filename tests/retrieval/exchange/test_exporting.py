@@ -2,8 +2,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from retrieval.catalog import Catalog, Takeover
+from retrieval.catalog import Catalog
 from retrieval.collection import Collection
+from retrieval.documents import Takeover
 from retrieval.errors import CollectionError, CollectionNotFoundError, ExchangeError
 from retrieval.exchange import exporting
 from retrieval.exchange.exporting import export_collection
