@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test bench bench-quick install clean
+.PHONY: demo test test-slow bench bench-quick install clean
 
 demo: $(VENV)/.demo
 	$(BIN)/retrieval demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# Fifty kills at random instants, and recall with and without fast preprocessing: minutes.
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
 
 # Peers that are not installed are named and left out.
 bench: $(VENV)/.demo

@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any, Callable, Container, Iterable, Iterator, Sequence
+from typing import Any, Callable, Container, Iterable, Iterator, Sequence, TypeVar
 
 from retrieval.corpus import addresses
 from retrieval.corpus.found import FoundImage
@@ -20,6 +20,7 @@ from retrieval.errors import ImageError
 from retrieval.images import ImageFacts, open_image
 from retrieval.types import Encoder
 
+Item = TypeVar("Item")
 BATCH_SIZE = 64  # of encoders that do not say what they like
 DECODE_THREADS = min(32, (os.cpu_count() or 1) + 1)
 _POLITENESS = 10  # how much nicer decoding is than encoding
@@ -111,7 +112,7 @@ def _pixels(content: bytes, encoder: Encoder) -> tuple[ImageFacts, Any]:
 
 
 class Rhythm:
-    """How many images make a batch: as many as asked for, but no more than take some seconds.
+    """How many images, or texts, make a batch: as many as asked for, but no more than take some seconds.
 
     What is encoded is committed batch by batch; on a slow machine little is lost to a kill.
     """
@@ -127,9 +128,9 @@ class Rhythm:
             fitting = self._seconds * count / max(seconds, 1e-6)
             self.size = max(1, min(self.most, int(fitting)))
 
-    def batches(self, items: Iterable[ReadFile], stop: Callable[[], bool]) -> Iterator[list[ReadFile]]:
+    def batches(self, items: Iterable[Item], stop: Callable[[], bool]) -> Iterator[list[Item]]:
         """Items in batches. A batch is also over when reading it has taken long, or at a stop."""
-        batch: list[ReadFile] = []
+        batch: list[Item] = []
         begun = monotonic()
         for item in items:
             batch.append(item)
