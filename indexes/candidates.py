@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -53,9 +53,19 @@ class Rows:
     dim: int
     live: np.ndarray | None
 
+    def only(self, allowed: np.ndarray) -> Rows:
+        """These rows with fewer of them counting. allowed (n,) bool"""
+        return replace(self, live=allowed if self.live is None else allowed & self.live)
+
+    def count(self) -> int:
+        """How many rows count."""
+        return self.n if self.live is None else int(np.count_nonzero(self.live))
+
     def pieces(self, rows: int) -> Iterator[range]:
+        """Ranges of so many rows, those left out in which none counts."""
         for start in range(0, self.n, rows):
-            yield range(start, min(start + rows, self.n))
+            if self.live is None or self.live[start : start + rows].any():
+                yield range(start, min(start + rows, self.n))
 
     def read(self, piece: range) -> np.ndarray:
         """float16 (len(piece), d), C-contiguous; not copied where the vectors are mapped."""
@@ -219,9 +229,9 @@ def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
     exact = torch.from_numpy(queries)  # (q, d)
     rough = exact.to(dtype)
     best = [_Best(part, width) for part in rough.split(_QUERIES_AT_ONCE)]
-    for first_row, block, dead in _blocks(rows, dtype):
+    for block, numbers in _blocks(rows, dtype):
         for part in best:
-            part.add(block, dead, first_row)
+            part.add(block, numbers)
     rounding = 0.0 if dtype == torch.float32 else _BFLOAT16
     lost = np.linalg.norm((exact.double() - rough.double()).numpy(), axis=1, keepdims=True)
     return Candidates(
@@ -241,24 +251,23 @@ def _fast_dtype() -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _blocks(
-    rows: Rows, dtype: torch.dtype
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
-    """Yield (first row, block (b, d), columns that do not count). The next one overwrites it."""
+def _blocks(rows: Rows, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield blocks (b, d) of rows that count, and their numbers (b,). The next one overwrites it."""
     import torch
 
     narrowed = torch.empty((min(_BLOCK_ROWS, rows.n), rows.dim), dtype=dtype)
     widened = torch.empty((min(_WIDENED_ROWS, rows.n), rows.dim))
     for piece in rows.pieces(_BLOCK_ROWS):
-        block = narrowed[: len(piece)]
-        stored = torch.from_dlpack(rows.read(piece))  # takes read-only memory without a warning
+        halves, numbers = rows.read(piece), np.arange(piece.start, piece.stop)
+        if rows.live is not None:
+            counting = rows.live[piece.start : piece.stop]
+            halves, numbers = halves[counting], numbers[counting]
+        block = narrowed[: len(halves)]
+        stored = torch.from_dlpack(halves)  # takes read-only memory without a warning
         for wide, part in zip(stored.split(_WIDENED_ROWS), block.split(_WIDENED_ROWS)):
             # By way of float32: torch has fast code for both steps, and none for the two in one.
             part.copy_(widened[: len(wide)].copy_(wide))
-        dead = None
-        if rows.live is not None:
-            dead = torch.from_numpy(np.flatnonzero(~rows.live[piece.start : piece.stop]))
-        yield piece.start, block, dead
+        yield block, torch.from_numpy(numbers)
 
 
 class _Best:
@@ -270,18 +279,18 @@ class _Best:
         self.queries = queries
         self.scores = queries.new_full((len(queries), width), -torch.inf)
         self.rows = torch.full(self.scores.shape, -1)
+        self.empty = True
 
-    def add(self, block: torch.Tensor, dead: torch.Tensor | None, first_row: int) -> None:
-        """block (b, d) of rows first_row, first_row + 1, ...; dead: columns that do not count."""
+    def add(self, block: torch.Tensor, numbers: torch.Tensor) -> None:
+        """block (b, d) of rows with these numbers (b,), which ascend from block to block."""
         import torch
 
         scores = self.queries @ block.T  # (p, b)
-        if dead is not None:
-            scores[:, dead] = -torch.inf
         width = self.scores.shape[1]
-        if first_row == 0 and width <= len(block):
-            self.scores, self.rows = scores.topk(width)
-            self.rows[self.scores == -torch.inf] = -1
+        first, self.empty = self.empty, False
+        if first and width <= len(block):
+            self.scores, columns = scores.topk(width)
+            self.rows = numbers[columns]
             return
         lines, columns, found = _above(scores, self.scores[:, -1:])  # (m,) each
         if not len(lines):
@@ -291,7 +300,7 @@ class _Best:
         new = scores.new_full((len(scores), int(counts.max())), -torch.inf)
         rows = torch.full(new.shape, -1)
         new[lines, places] = found
-        rows[lines, places] = first_row + columns
+        rows[lines, places] = numbers[columns]
         self.scores, order = torch.cat([self.scores, new], dim=1).topk(width)
         self.rows = torch.cat([self.rows, rows], dim=1).gather(1, order)
 
