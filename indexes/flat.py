@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from indexes.candidates import Rows, candidates
 from indexes.errors import SpecError, VectorError
-from indexes.matches import Matches, as_mask, checked_count, no_matches
+from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
@@ -62,6 +63,7 @@ class FlatIndex:
         nprobe: int | None = None,
         ef_search: int | None = None,
         allowed: Any = None,
+        bias: Any = None,
     ) -> Matches:
         """Return the k highest-scoring rows for each query, whatever the precision on the way.
 
@@ -70,6 +72,9 @@ class FlatIndex:
         nprobe, ef_search  None: there is nothing to set
         allowed            (m,) bool, m at least the number of vectors, deleted ones included: which
                            rows may be found; None allows all
+        bias               (m,) float32 likewise: taken from each row's score for the order of the
+                           results, and for which they are; the scores returned are without it, and
+                           need then not descend
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
         lower row; -1 and -inf pad short lists. A score is the cosine of the query and the stored
@@ -77,7 +82,7 @@ class FlatIndex:
         asked or stored.
         Raises DimensionError if d differs from the rows, VectorError on unfit queries or a row
         that comes into question and is not of unit length, SpecError on a search parameter,
-        VectorIndexError on k < 1, or an `allowed` of another type or too short.
+        VectorIndexError on k < 1, or an `allowed` or `bias` of another type or too short.
         """
         queries = as_queries(queries, self.dim)  # (q, d)
         k = checked_count(k, "k")
@@ -87,6 +92,8 @@ class FlatIndex:
                 raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
         found = no_matches(len(queries), k)
         rows = self._rows if allowed is None else self._rows.only(as_mask(allowed, self._rows.n))
+        if bias is not None:
+            rows = replace(rows, bias=as_bias(bias, rows.n)[: rows.n])
         count = rows.count()
         wanted = min(k, count)
         if wanted == 0 or len(queries) == 0:

@@ -26,7 +26,7 @@ INDEXES = [
     "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
-    "indexes.measure",
+    "indexes.measure  indexes.biased",
     "indexes",
 ]
 RETRIEVAL = [

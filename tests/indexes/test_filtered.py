@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import faiss
@@ -123,8 +124,8 @@ def test_the_best_of_what_is_allowed(
     found = exhaustive.search(queries, K, allowed=allowed)
     expected = only(exhaustive.search_exhaustively(queries, N), allowed, K)
     assert found.rows.shape == (20, K)
-    if "fs" in exhaustive.spec.factory or "RaBitQ" in exhaustive.spec.factory:
-        # Tables of small numbers make for ties, and decoded vectors for scores a little off.
+    if re.search("fs|RaBitQ|RQ", exhaustive.spec.factory):
+        # Many vectors share one code, and what is decoded scores a little differently.
         np.testing.assert_allclose(found.scores, expected.scores, atol=0.05)
         assert allowed[found.rows[found.rows >= 0]].all()
         np.testing.assert_array_equal(found.rows < 0, expected.rows < 0)
