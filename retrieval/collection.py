@@ -8,6 +8,7 @@
       index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
                        "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
+      calibration/     what calibrates text queries: see `retrieval.calibration`
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Sequence
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
+    FlatIndex, IndexSpec, Matches, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
+    search_biased,
 )
 from indexes.errors import IndexFileError
 from retrieval import query
+from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
@@ -63,6 +66,8 @@ class Collection:
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, VectorIndex | FlatIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
+        self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
+        self._biases = np.zeros(0, np.float32)
 
     def _was_rewritten(self) -> bool:
         """Whether it was rebuilt or compacted since it was opened; then it is opened anew.
@@ -187,21 +192,43 @@ class Collection:
             )
         return record
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What text queries for images are calibrated with, if anything. Raises CollectionError."""
+        if self._calibration is None:
+            self._calibration = (calibration_of(self.path, self.manifest.encoder.name),)
+        return self._calibration[0]
+
+    def biases(self, *, keep: bool = False) -> np.ndarray | None:
+        """What is taken from each row's score for a text query, (n,) float32; None where nothing is.
+
+        keep  write them beside the vectors; for who is the only writer
+        """
+        if self.calibration is None:
+            return None
+        if len(self._biases) < self.vectors.n or keep:
+            self._biases = biases_of(self.path, self.calibration, self.vectors, self._rewrites, keep=keep)
+        return self._biases
+
     def search(
-        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
+        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES,
+        calibrated: bool = True,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
         queries  texts, or paths of image files
         k        1..how many there are; None means 10, or all if there are fewer
         within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        calibrated  text queries for images, if the collection is: the order is then that of scores
+                 less a bias of each image, and the scores shown, which are cosines, need not descend
 
         Raises QueryError.
         """
         parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
         k = self.checked_k(k, within)
         vectors = query.embed(parsed, self.load_encoder())
-        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
+        texts = [calibrated and one.image is None for one in parsed]
+        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within, calibrated=texts)
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""
@@ -219,18 +246,40 @@ class Collection:
         return k
 
     def search_vectors(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
+        calibrated: Sequence[bool] | None = None,
     ) -> list[Hit]:
-        """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
-        return [hit for hits in self.search_each(shown, vectors, k, within=within) for hit in hits]
+        """`search` for query vectors (q, d), float32 unit rows.
+
+        shown       q names for the results
+        calibrated  which of the q are calibrated, as texts should be; None: none
+        """
+        each = self.search_each(shown, vectors, k, within=within, calibrated=calibrated)
+        return [hit for hits in each for hit in hits]
+
+    def _matches(
+        self, vectors: np.ndarray, k: int, within: str, calibrated: Sequence[bool] | None
+    ) -> Matches:
+        chosen = np.zeros(len(vectors), bool) if calibrated is None else np.asarray(calibrated, bool)
+        index = self.index(within)
+        biases = self.biases() if within == IMAGES and chosen.any() else None
+        if biases is None:
+            return index.search(vectors, k)
+        if chosen.all():
+            return search_biased(index, vectors, k, biases)
+        matches = index.search(vectors, k)
+        for whole, part in zip(matches, search_biased(index, vectors[chosen], k, biases)):
+            whole[chosen] = part
+        return matches
 
     def search_each(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
+        calibrated: Sequence[bool] | None = None,
     ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
         while True:
             try:
-                matches = self.index(within).search(vectors, k)
+                matches = self._matches(vectors, k, within, calibrated)
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
@@ -250,10 +299,11 @@ class Collection:
         return answers
 
     def refresh_index(self) -> None:
-        """Rebuild and save each index that is out of date, then record them in the manifest.
+        """Rebuild and save each index that is out of date, and the biases, then record them in the manifest.
 
         A "Flat" one has no file. Raises OSError if one cannot be written.
         """
+        self.biases(keep=True)
         captions = self.manifest.captions
         if captions is None:
             (self.path / INDEX_FILES[CAPTIONS]).unlink(missing_ok=True)

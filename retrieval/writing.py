@@ -12,6 +12,7 @@ from typing import Iterator
 
 from filelock import FileLock, Timeout
 
+from retrieval.calibration import FOLDER as CALIBRATION
 from retrieval.catalog import Catalog
 from retrieval.collection import INDEX_FILES, vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
@@ -20,7 +21,7 @@ from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
 from retrieval.types import Encoder
 
 LOCK_FILE = "writer.lock"
-_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE}
+_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE, CALIBRATION}
 
 
 class BusyError(CollectionError):

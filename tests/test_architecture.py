@@ -36,13 +36,13 @@ RETRIEVAL = [
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration",
     "retrieval.collection",
     "retrieval.writing",
     "retrieval.maintain  retrieval.compact  retrieval.train",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
-    "retrieval.report",
+    "retrieval.report  retrieval.calibrating",
     "retrieval.demo",
     "retrieval.cli",
     "retrieval.__main__",
@@ -81,7 +81,8 @@ INSIDE = [
     [
         "retrieval.evaluate",
         "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
-        "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published",
+        "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published"
+        "  retrieval.evaluate.calibrated",
         "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
         "retrieval.evaluate.benchmark",
     ],
@@ -120,7 +121,7 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],

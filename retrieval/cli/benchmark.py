@@ -69,6 +69,7 @@ class _Cutoffs(click.ParamType):
 @click.option("--check-published", is_flag=True,
               help="Compare with open_clip's published table (flickr30k, coco), preprocessing exactly; "
               "status 1 if a number is more than 0.2 points off.")
+@options.no_calibration
 @click.option("--strict", is_flag=True,
               help="Refuse captions without images, images without captions, and whatever else does not fit.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True,
@@ -81,8 +82,8 @@ class _Cutoffs(click.ParamType):
 @options.exact_preprocess
 @options.as_json
 def command(target, captions, split, root, languages, captions_per_image, ks, models, indexes, qrels,
-            extra_qrels, failures, html, exports, output, check_published, strict, resamples, seed,
-            device, precision, batch_size, exact_preprocess, as_json) -> None:
+            extra_qrels, failures, html, exports, output, check_published, no_calibration, strict,
+            resamples, seed, device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
     TARGET is a collection, asked with --captions, or else with the captions that it keeps; a
@@ -114,6 +115,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
         published=check_published, sampling=Sampling(resamples, seed),
         device=device, precision=precision, batch_size=batch_size, exact_preprocess=exact_preprocess,
+        calibrated=not no_calibration,
     )
     with out.progress_bars() as progress:
         report = run_benchmark(request, progress)

@@ -81,6 +81,10 @@ video_every = click.option(
     help="Sample a frame of each video every so many seconds. Without it, videos in folders are passed "
     "over, and a video given by name is sampled every 10 seconds. Needs the extra [video].",
 )
+no_calibration = click.option(
+    "--no-calibration", is_flag=True,
+    help="Order images for words by their score alone; see `retrieval calibrate`.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON; JSON lines."
 captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)

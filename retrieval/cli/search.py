@@ -24,15 +24,18 @@ from retrieval.errors import QueryError
               help="Results per query.  [default: 10, or all if there are fewer]")
 @click.option("--in", "within", type=click.Choice(["images", "captions"]), default="images",
               show_default=True, help="What to find: images, or captions that are embedded.")
+@options.no_calibration
 @options.device
 @options.precision
 @options.as_json
-def command(collection, queries, k, within, device, precision, as_json) -> None:
+def command(collection, queries, k, within, no_calibration, device, precision, as_json) -> None:
     """Find the images of COLLECTION that match each QUERY best.
 
     A QUERY that is an existing image file is searched by that image, everything else by its
     words. Put words in quotes: every argument is a query of its own. - reads queries from
-    stdin, one a line. Scores are cosines, at most 1; larger is better.
+    stdin, one a line. Scores are cosines, at most 1; larger is better. Where the collection is
+    calibrated, as with the built-in encoder, images that are close to every text come later than
+    their score for words says: see `retrieval calibrate`.
 
     With --in captions the results are captions, each with its image: those that the sources gave,
     if they were embedded by `retrieval index --with-captions`.
@@ -48,7 +51,7 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
     for query in asked:
         parse(query)  # complain before loading anything
     with Collection.open(collection, device=device, precision=precision) as opened:
-        hits = opened.search(asked, k, within=within)
+        hits = opened.search(asked, k, within=within, calibrated=not no_calibration)
     if as_json:
         for hit in hits:
             print_json({**hit.as_json(), **addresses.position(hit.path)})

@@ -17,6 +17,7 @@ from retrieval.corpus.qrels import read_judgements
 from retrieval.embedded import open_embedded
 from retrieval.encoders import AUTO, check_name
 from retrieval.errors import EncoderMismatchError
+from retrieval.evaluate.calibrated import told_calibration
 from retrieval.evaluate.compare import Difference, differences
 from retrieval.evaluate.evaluation import Evaluation, evaluate_task
 from retrieval.evaluate.failures import Failure, worst_failures
@@ -46,6 +47,7 @@ class Request:
     indexes      FAISS factory strings; none: the collection's own
     judgements   qrels file that says alone what is right; extra: one of further right answers
     failures     how many of the worst queries to keep, of each direction and language
+    calibrated   measure also what calibration makes of searches, where there is one
     """
 
     target: str
@@ -65,6 +67,7 @@ class Request:
     precision: str = "auto"
     batch_size: int | None = None
     exact_preprocess: bool = False
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,8 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
 
     What is published was measured with exact preprocessing, so a comparison with it is, too.
 
-    Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError, PublishedError.
+    Raises CorpusError, CaptionsError (also for captions that a collection is calibrated with), EncoderError,
+    CollectionError, SpecError, PublishedError.
     """
     if request.published:
         request = replace(request, exact_preprocess=True)
@@ -130,10 +134,12 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             rules=subject.rules, strict=request.strict,
         )
         names = _names(collections, request)
+        notes = [note for collection, name in zip(collections, names) if request.calibrated
+                 for note in told_calibration(collection.calibration, name, task)]
         evaluations = [
             evaluate_task(
                 collection, task, model=name, ks=request.ks, sampling=request.sampling,
-                progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
+                calibrated=request.calibrated, progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
             )
             for collection, name in zip(collections, names)
         ]
@@ -147,7 +153,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     first, *others = evaluations
     return BenchmarkReport(
         subject=subject.name,
-        rules=_rules(task, request),
+        rules=[*_rules(task, request), *notes],
         evaluations=evaluations,
         differences=[
             difference for other in others

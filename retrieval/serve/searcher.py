@@ -126,7 +126,9 @@ class Searcher:
             vectors = embed(queries, self._encoder)
             for k, group in groups:
                 shown = [query.shown for asked in group for query in asked.queries]
-                answers = iter(self._collection.search_each(shown, vectors[: len(shown)], k))
+                texts = [query.image is None for asked in group for query in asked.queries]
+                found = self._collection.search_each(shown, vectors[: len(shown)], k, calibrated=texts)
+                answers = iter(found)
                 vectors = vectors[len(shown) :]
                 for asked in group:
                     asked.answer.set_result([hit for _ in asked.queries for hit in next(answers)])
