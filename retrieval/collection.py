@@ -8,6 +8,7 @@
       index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
                        "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
+      queries.sqlite   vectors of queries that were asked before
 """
 
 from __future__ import annotations
@@ -24,11 +25,16 @@ from indexes import (
 from indexes.errors import IndexFileError
 from retrieval import query
 from retrieval.catalog import Catalog
+from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
+from retrieval.fusion import SUM
 from retrieval.manifest import IndexRecord, Manifest
+from retrieval.query_cache import QueryCache
+from retrieval.query_vectors import QueryVectors
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
+from retrieval.where import every
 
 IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
@@ -56,6 +62,7 @@ class Collection:
         self._open_vectors()
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
+        self._remembers_queries = True
 
     def _open_vectors(self) -> None:
         self._rewrites = self.catalog.rewrites
@@ -63,6 +70,7 @@ class Collection:
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, VectorIndex | FlatIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
+        self._allowed: dict[tuple, np.ndarray] = {}
 
     def _was_rewritten(self) -> bool:
         """Whether it was rebuilt or compacted since it was opened; then it is opened anew.
@@ -100,11 +108,13 @@ class Collection:
         encoder: Encoder | None = None,
         device: str = "auto",
         precision: str = "auto",
+        remember_queries: bool = True,
     ) -> Collection:
         """Open for searching, at the last committed state.
 
         encoder            use this one instead of loading the one on record; it must be the same
         device, precision  as for `load_encoder`; device "cpu" keeps the index there as well
+        remember_queries   keep vectors of queries in the collection; see `retrieval.query_cache`
 
         Raises CollectionNotFoundError, SchemaError, CollectionError, EncoderMismatchError.
         """
@@ -120,6 +130,7 @@ class Collection:
             raise
         collection._encoder = encoder
         collection._device, collection._precision = device, precision
+        collection._remembers_queries = remember_queries
         return collection
 
     def close(self) -> None:
@@ -188,20 +199,71 @@ class Collection:
         return record
 
     def search(
-        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
+        self,
+        queries: str | query.Query | Sequence[str | query.Query],
+        k: int | None = None,
+        *,
+        within: str = IMAGES,
+        where: str | Condition | None = None,
+        near: tuple[float, float, float] | None = None,
+        fusion: str = SUM,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
-        queries  texts, or paths of image files
+        queries  texts, paths of image files, or several terms: see `retrieval.query_grammar`
         k        1..how many there are; None means 10, or all if there are fewer
         within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        where    only images of which this is true; see `retrieval.where`. Fewer than k are found
+                 where fewer are
+        near     (latitude, longitude, kilometres): only images taken within that distance
+        fusion   of terms: "sum", "product" or "slerp"; see `retrieval.fusion.fuse`
 
         Raises QueryError.
         """
-        parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
+        asked = [queries] if isinstance(queries, str | query.Query) else queries
+        parsed = [query.parse(one) if isinstance(one, str) else one for one in asked]
+        condition = every(where, near_to=near)
         k = self.checked_k(k, within)
-        vectors = query.embed(parsed, self.load_encoder())
-        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
+        if condition and not self.allowed(condition, within).any():
+            return []  # for which no encoder has to be loaded
+        vectors = self.query_vectors(parsed, fusion)
+        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within, where=condition)
+
+    def query_vectors(self, queries: Sequence[query.Query], fusion: str = SUM) -> np.ndarray:
+        """Vectors of parsed queries, float32 (q, d), unit rows. Raises QueryError."""
+        encoder = self.manifest.encoder
+        cache = None
+        if self._remembers_queries:
+            cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
+        return QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, cache).of(queries, fusion)
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Vectors of documents. Raises QueryError."""
+        while True:
+            rows = self.catalog.rows_of_ids(ids)
+            for id in ids:
+                if rows.get(id) is None:
+                    raise QueryError(self._why_not_stored(id, id in rows))
+            vectors = self.vectors.take(np.array([rows[id] for id in ids]))
+            if not self._was_rewritten():  # else these rows have other numbers by now
+                return dict(zip(ids, vectors))
+
+    def _why_not_stored(self, id: str, failed: bool) -> str:
+        if failed:
+            return f"The image {id} in {self.path} could not be read, so it has no vector to search by."
+        similar = self.catalog.id_ending_in(id.rpartition("/")[2])
+        meant = f" Did you mean id:{similar}?" if similar else " Ids are paths below the folder that was indexed."
+        return f"There is no image with the id {id} in {self.path}.{meant}"
+
+    def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
+        """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
+        key = where, within, self.catalog.generation, self._rewrites
+        if key not in self._allowed:
+            rows = (self.catalog if within == IMAGES else self.catalog.captions).rows_where(where)
+            mask = np.zeros(self.vectors.n, bool)
+            mask[rows[rows < self.vectors.n]] = True  # a run may have committed more since this was opened
+            self._allowed = {key: mask}
+        return self._allowed[key]
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""
@@ -219,18 +281,21 @@ class Collection:
         return k
 
     def search_vectors(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
+        where: Condition | None = None,
     ) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
-        return [hit for hits in self.search_each(shown, vectors, k, within=within) for hit in hits]
+        return [hit for hits in self.search_each(shown, vectors, k, within=within, where=where) for hit in hits]
 
     def search_each(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
+        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
+        where: Condition | None = None,
     ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
         while True:
             try:
-                matches = self.index(within).search(vectors, k)
+                index = self.index(within)  # which may open the vectors anew
+                matches = index.search(vectors, k, **({'allowed': self.allowed(where, within)} if where else {}))
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
@@ -239,7 +304,7 @@ class Collection:
             if within == IMAGES:
                 owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
             else:
-                owners = self.catalog.captions.of_rows(rows)
+                owners = self.catalog.captions.of_rows(rows, where)
             if not self._was_rewritten():  # else these rows have other numbers by now
                 break
         answers = []

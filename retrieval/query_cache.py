@@ -1,0 +1,86 @@
+"""Vectors of queries that were asked before, beside the collection: who asks again waits for no encoder.
+
+    photos.collection/queries.sqlite    derived; may be deleted at any time
+
+Whatever is wrong with the file, or with the disk, is no error: queries are encoded then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Iterable, Mapping
+
+import numpy as np
+
+FILE_NAME = "queries.sqlite"
+MOST_BYTES = 128 * 2**20  # of vectors; 64,000 of 512 dimensions
+_LOCK_SECONDS = 1.0  # then go on without
+_AT_ONCE = 500  # below SQLite's limit of bound variables
+_SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL)"
+
+
+class QueryCache:
+    """space: what makes vectors comparable, such as the encoder's fingerprint; others are not found."""
+
+    def __init__(self, collection: Path, space: str, dim: int, *, most: int | None = None):
+        self._path = collection / FILE_NAME
+        self._space, self._dim = space.encode(), dim
+        self._most = most or max(1, MOST_BYTES // (4 * dim))
+
+    def key(self, kind: str, content: str | bytes) -> bytes:
+        """What a query's vector is kept by. kind: "text" or "image"; content of an image: its file's."""
+        content = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(
+            json.dumps([kind, len(self._space)]).encode() + self._space + content, digest_size=16
+        ).digest()
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
+        """Vectors float32 (d,) of those keys that are there."""
+        keys = list(keys)
+        if not keys or not self._path.exists():
+            return {}
+        found: dict[bytes, np.ndarray] = {}
+        try:
+            db = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)
+            try:
+                for start in range(0, len(keys), _AT_ONCE):
+                    part = keys[start : start + _AT_ONCE]
+                    sql = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(part))})"
+                    for key, vector in db.execute(sql, part):
+                        if len(vector) == 4 * self._dim:
+                            found[key] = np.frombuffer(vector, np.float32)
+            finally:
+                db.close()
+        except sqlite3.Error:
+            return {}
+        return found
+
+    def put(self, vectors: Mapping[bytes, np.ndarray]) -> None:
+        """Keep these, and drop the oldest beyond what there is room for."""
+        if not vectors:
+            return
+        with suppress(sqlite3.OperationalError, OSError):  # locked, read-only, full
+            try:
+                self._write(vectors)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # damaged: the next query begins anew
+                self._path.unlink(missing_ok=True)
+
+    def _write(self, vectors: Mapping[bytes, np.ndarray]) -> None:
+        db = sqlite3.connect(self._path, timeout=_LOCK_SECONDS)
+        try:
+            db.execute("PRAGMA synchronous = OFF")  # what a power cut damages is made anew
+            with db:
+                db.execute(_SCHEMA)
+                db.executemany(
+                    "INSERT OR IGNORE INTO vectors (key, vector) VALUES (?, ?)",
+                    ((key, np.ascontiguousarray(vector, np.float32).tobytes()) for key, vector in vectors.items()),
+                )
+                db.execute("DELETE FROM vectors WHERE number <= (SELECT max(number) FROM vectors) - ?", (self._most,))
+        finally:
+            db.close()
