@@ -76,7 +76,7 @@ def _said(line: str) -> dict[str, Any]:
         return {"query": line}
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"query": line}  # words in braces
     unknown = [key for key in said if key not in _KEYS]
     if unknown:

@@ -117,6 +117,14 @@ class Captions:
             " WHERE documents.row >= ? AND documents.row < ? ORDER BY documents.row, position", start, stop
         ))
 
+    def rows_by_document_row(self, start: int, stop: int) -> np.ndarray:
+        """(vector row of the image, that of a caption of it) of images in rows start..stop - 1: int64 (c, 2)."""
+        found = self._select(
+            f"SELECT documents.row, texts.row FROM {_EMBEDDED}"
+            " WHERE documents.row >= ? AND documents.row < ? ORDER BY documents.row, position", start, stop
+        )
+        return np.array(found, np.int64).reshape(-1, 2)
+
     def first_rows(self) -> dict[int, int]:
         """Vector row of the image -> that of its first caption, where this is embedded."""
         return dict(self._select(f"SELECT documents.row, texts.row FROM {_EMBEDDED} WHERE position = 0"))

@@ -8,6 +8,7 @@
       index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
                        "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
+      fused.npy        images' vectors fused with those of their captions, where this was asked for
       queries.sqlite   vectors of queries that were asked before
 """
 
@@ -23,7 +24,7 @@ from indexes import (
     FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
 )
 from indexes.errors import IndexFileError
-from retrieval import query
+from retrieval import fused, query
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
@@ -331,6 +332,8 @@ class Collection:
 
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
         generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
+        if within == IMAGES:
+            self._refresh_fused(record)
         if _is_flat(record.spec):
             file.unlink(missing_ok=True)  # older versions wrote one
             self._indexes[within] = self._flat_index(within)
@@ -344,12 +347,28 @@ class Collection:
     def _flat_index(self, within: str) -> FlatIndex:
         self.vectors.map_all()  # a rebuild may put others in their place
         every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(self.vectors, None if every else self._live_rows(within))
+        return FlatIndex(self._searched(within), None if every else self._live_rows(within))
+
+    def _searched(self, within: str) -> VectorStore | np.ndarray:
+        """What an index is of: the vectors themselves, or images' fused with those of their captions."""
+        weights = self.manifest.fuse
+        if within == CAPTIONS or weights is None:
+            return self.vectors
+        current = self.manifest.index.generation == self.catalog.generation
+        found = fused.opened(self.path, *self.vectors.shape) if current else None
+        return fused.fused(self.vectors, self.catalog, weights) if found is None else found
+
+    def _refresh_fused(self, record: IndexRecord) -> None:
+        if self.manifest.fuse is None:
+            (self.path / fused.FILE_NAME).unlink(missing_ok=True)
+        elif record.generation != self.catalog.generation or fused.opened(self.path, *self.vectors.shape) is None:
+            fused.write(self.path, self.vectors, self.catalog, self.manifest.fuse)
 
     def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
         rows = self._live_rows(within)
         every = len(rows) == self.vectors.n
-        source = self.vectors if every else self.vectors.chosen(rows)
+        searched = self._searched(within)
+        source = searched if every else searched[rows] if isinstance(searched, np.ndarray) else searched.chosen(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)
 
     def _live_rows(self, within: str) -> np.ndarray:

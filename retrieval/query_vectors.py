@@ -59,14 +59,17 @@ class QueryVectors:
         known = self._cache.get(set(keys) - {None}) if self._cache else {}
         found = [stored[query.document] if query.document is not None else known.get(key)
                  for query, key in zip(queries, keys)]
-        new = [place for place, vector in enumerate(found) if vector is None]
+        new: dict[object, list[int]] = {}  # what is asked several times is embedded once
+        for place, (query, key) in enumerate(zip(queries, keys)):
+            if found[place] is None:
+                new.setdefault(key or (query.shown, id(query.image)), []).append(place)
         if new:
-            to_embed = [queries[place] for place in new]
-            encoded = embed(to_embed, self._encoder(to_embed))
-            for place, vector in zip(new, encoded):
-                found[place] = vector
+            to_embed = [queries[place] for place, *_ in new.values()]
+            for places, vector in zip(new.values(), embed(to_embed, self._encoder(to_embed))):
+                for place in places:
+                    found[place] = vector
             if self._cache:
-                self._cache.put({keys[place]: found[place] for place in new if keys[place]})
+                self._cache.put({keys[place]: found[place] for place, *_ in new.values() if keys[place]})
         return found
 
     def _key(self, query: Query) -> bytes | None:

@@ -145,7 +145,7 @@ def test_all_options_together(catalog):
 def test_nothing_typed_is_ever_sql(catalog, value):
     quoted = value.replace("'", "''")
     assert passing(catalog, parse(f"id = '{quoted}' or path ~ '{quoted}'")) == set()
-    assert value not in parse(f"id = '{quoted}'").sql.replace("?", "", 1)
+    assert parse(f"id = '{quoted}'").sql == parse("id = rex").sql
 
 
 @pytest.mark.parametrize(
