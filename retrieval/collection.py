@@ -32,7 +32,7 @@ from retrieval.errors import CollectionError, QueryError
 from retrieval.fusion import SUM
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.query_cache import QueryCache
-from retrieval.query_vectors import QueryVectors
+from retrieval.query_vectors import QueryVectors, stored_vectors
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
 from retrieval.where import every
@@ -64,6 +64,7 @@ class Collection:
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
         self._remembers_queries = True
+        self._query_cache: QueryCache | None = None
 
     def _open_vectors(self) -> None:
         self._rewrites = self.catalog.rewrites
@@ -135,6 +136,8 @@ class Collection:
         return collection
 
     def close(self) -> None:
+        if self._query_cache is not None:
+            self._query_cache.close()
         self.catalog.close()
 
     def __enter__(self) -> Collection:
@@ -233,28 +236,16 @@ class Collection:
     def query_vectors(self, queries: Sequence[query.Query], fusion: str = SUM) -> np.ndarray:
         """Vectors of parsed queries, float32 (q, d), unit rows. Raises QueryError."""
         encoder = self.manifest.encoder
-        cache = None
-        if self._remembers_queries:
-            cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
-        return QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, cache).of(queries, fusion)
+        if self._remembers_queries and self._query_cache is None:
+            self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
+        found = QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, self._query_cache)
+        return found.of(queries, fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        """Vectors of documents. Raises QueryError."""
         while True:
-            rows = self.catalog.rows_of_ids(ids)
-            for id in ids:
-                if rows.get(id) is None:
-                    raise QueryError(self._why_not_stored(id, id in rows))
-            vectors = self.vectors.take(np.array([rows[id] for id in ids]))
+            found = stored_vectors(self.path, self.catalog, self.vectors, ids)
             if not self._was_rewritten():  # else these rows have other numbers by now
-                return dict(zip(ids, vectors))
-
-    def _why_not_stored(self, id: str, failed: bool) -> str:
-        if failed:
-            return f"The image {id} in {self.path} could not be read, so it has no vector to search by."
-        similar = self.catalog.id_ending_in(id.rpartition("/")[2])
-        meant = f" Did you mean id:{similar}?" if similar else " Ids are paths below the folder that was indexed."
-        return f"There is no image with the id {id} in {self.path}.{meant}"
+                return found
 
     def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
         """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""

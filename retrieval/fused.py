@@ -45,6 +45,11 @@ def parse_weights(text: str) -> dict[str, float] | None:
     return weights if weights[CAPTION] else None
 
 
+def in_words(weights: Mapping[str, float]) -> str:
+    """What `parse_weights` would read."""
+    return ",".join(f"{name}={weights[name]:g}" for name in PARTS)
+
+
 def opened(path: Path, rows: int, dim: int) -> np.ndarray | None:
     """The file of a collection, mapped: float16 (rows, dim); None if it is not there or does not fit."""
     try:

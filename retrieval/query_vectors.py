@@ -9,11 +9,13 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from retrieval.catalog import Catalog
 from retrieval.errors import QueryError
 from retrieval.fusion import SUM, fuse
 from retrieval.query import Query, embed
 from retrieval.query_cache import QueryCache
 from retrieval.types import Encoder
+from retrieval.vectors import VectorStore
 
 
 class QueryVectors:
@@ -79,6 +81,21 @@ class QueryVectors:
         if query.image is None:
             return self._cache.key("text", query.shown)
         return self._cache.key("image", query.image) if isinstance(query.image, bytes) else None
+
+
+def stored_vectors(
+    collection: Path, catalog: Catalog, vectors: VectorStore, ids: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Vectors float32 (d,) of documents by their ids. Raises QueryError if one has none, or is not there."""
+    rows = catalog.rows_of_ids(ids)
+    for id in ids:
+        if id not in rows:
+            similar = catalog.id_ending_in(id.rpartition("/")[2])
+            meant = f"Did you mean id:{similar}?" if similar else "Ids are paths below the folder that was indexed."
+            raise QueryError(f"There is no image with the id {id} in {collection}. {meant}")
+        if rows[id] is None:
+            raise QueryError(f"The image {id} in {collection} could not be read, so it has no vector to search by.")
+    return dict(zip(ids, vectors.take(np.array([rows[id] for id in ids]))))
 
 
 def _singles(query: Query) -> Iterator[Query]:

@@ -148,6 +148,7 @@ def test_a_file_that_does_not_fit_is_not_taken(tmp_path):
 )
 def test_weights(text, weights):
     assert room.parse_weights(text) == weights
+    assert weights is None or room.parse_weights(room.in_words(weights)) == weights
 
 
 @pytest.mark.parametrize(
