@@ -106,7 +106,7 @@ def _lines(queries, file):
     if file and queries:
         raise click.UsageError("Give queries or --queries FILE, not both.")
     if file:
-        return open(file, encoding="utf-8", errors="replace")
+        return click.get_current_context().with_resource(open(file, encoding="utf-8", errors="replace"))
     if not queries:
         raise click.UsageError("Missing argument 'QUERY...'.")
     return sys.stdin if queries == ("-",) else None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
+from retrieval.images import open_image
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ class TestComposed:
         whole = run("search", collection, f"2:red car + {rocket} - truck", "--json")
         assert apart.status == whole.status == 0, apart.err + whole.err
         car, truck = tiny_encoder.encode_texts(["red car", "truck"])
-        image = tiny_encoder.encode_images([Image.open(rocket).convert("RGB")])[0]
+        image = tiny_encoder.encode_images([open_image(rocket, at_least=tiny_encoder.input_size)[0]])[0]
         expected = ranking(collection, unit(2 * car + image - truck))
         assert ids(apart) == ids(whole) == [id for id, _ in expected]
         np.testing.assert_allclose([hit["score"] for hit in apart.objects], [one for _, one in expected], atol=2e-3)
