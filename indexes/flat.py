@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, candidates
+from indexes.candidates import Rows, candidates
 from indexes.errors import SpecError, VectorError
-from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.matches import Matches, as_mask, checked_count, no_matches
+from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
-from indexes.vectors import UNIT_TOLERANCE, as_queries, as_unit_rows, shape_of
+from indexes.vectors import as_queries, shape_of
 
 _SPARE = 64  # candidates beside k; nearly always enough to prove that none is missing
 _WIDER = 8  # how many times as many, where it was not
-_PAIRS_AT_ONCE = 4096
-_BLOCK_ROWS = 65_536
 
 
 class FlatIndex:
@@ -56,13 +55,21 @@ class FlatIndex:
         return 2 * self._rows.n * self.dim
 
     def search(
-        self, queries: Any, k: int, *, nprobe: int | None = None, ef_search: int | None = None
+        self,
+        queries: Any,
+        k: int,
+        *,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        allowed: Any = None,
     ) -> Matches:
         """Return the k highest-scoring rows for each query, whatever the precision on the way.
 
         queries            (q, d) float32, unit rows
         k                  results per query, at least 1
         nprobe, ef_search  None: there is nothing to set
+        allowed            (m,) bool, m at least the number of vectors, deleted ones included: which
+                           rows may be found; None allows all
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
         lower row; -1 and -inf pad short lists. A score is the cosine of the query and the stored
@@ -70,7 +77,7 @@ class FlatIndex:
         asked or stored.
         Raises DimensionError if d differs from the rows, VectorError on unfit queries or a row
         that comes into question and is not of unit length, SpecError on a search parameter,
-        VectorIndexError on k < 1.
+        VectorIndexError on k < 1, or an `allowed` of another type or too short.
         """
         queries = as_queries(queries, self.dim)  # (q, d)
         k = checked_count(k, "k")
@@ -79,20 +86,21 @@ class FlatIndex:
                 checked_count(value, name, SpecError)
                 raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
         found = no_matches(len(queries), k)
-        wanted = min(k, self.n)
+        rows = self._rows if allowed is None else self._rows.only(as_mask(allowed, self._rows.n))
+        count = rows.count()
+        wanted = min(k, count)
         if wanted == 0 or len(queries) == 0:
             return found
-        exact = queries.astype(np.float64)
-        exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+        exact = unit_doubles(queries)
         rough = exact.astype(np.float32)
         asked, width = np.arange(len(queries)), wanted + _SPARE
         while len(asked):
-            width = min(width, self.n)
-            near = candidates(self._rows, rough[asked], width)
+            width = min(width, count)
+            near = candidates(rows, rough[asked], width)
             possible, complete = near.possible(wanted)
-            complete |= width == self.n
+            complete |= width == count
             done = asked[complete]
-            best = self._ranked(near, possible & complete[:, None], exact[asked], wanted)
+            best = best_of(rows, near, possible & complete[:, None], exact[asked], wanted)
             found.scores[done, :wanted] = best.scores[complete]
             found.rows[done, :wanted] = best.rows[complete]
             asked, width = asked[~complete], width * _WIDER
@@ -101,48 +109,6 @@ class FlatIndex:
     def search_exhaustively(self, queries: Any, k: int) -> Matches:
         """Return what search() does: it leaves nothing out. For what VectorIndex means by it."""
         return self.search(queries, k)
-
-    def _ranked(
-        self, near: Candidates, possible: np.ndarray, queries: np.ndarray, k: int
-    ) -> Matches:
-        """Return the k best of the possible candidates (q, w), by their true scores.
-
-        queries  (q, d) float64, unit rows
-        """
-        scores = np.full(near.scores.shape, -np.inf, dtype=np.float32)
-        lines, columns = np.nonzero(possible)  # (m,)
-        scores[lines, columns] = self._scores(queries, lines, near.rows[lines, columns])
-        best = ranked(scores, near.rows, scores.shape[1])
-        return Matches(best.scores[:, :k], best.rows[:, :k])
-
-    def _scores(self, queries: np.ndarray, at: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the cosine of row rows[i] and query at[i]. (m,) float64
-
-        Raises VectorError on a row that is not of unit length.
-        """
-        scores = np.empty(len(rows))
-        order = np.argsort(rows, kind="stable")
-        starts = range(0, self._rows.n + _BLOCK_ROWS, _BLOCK_ROWS)
-        bounds = np.searchsorted(rows[order], starts)
-        for start, first, last in zip(starts, bounds, bounds[1:]):
-            if first == last:
-                continue
-            block = self._rows.read(range(start, min(start + _BLOCK_ROWS, self._rows.n)))
-            for begin in range(first, last, _PAIRS_AT_ONCE):
-                pairs = order[begin : min(begin + _PAIRS_AT_ONCE, last)]
-                stored = block[rows[pairs] - start].astype(np.float32)  # (m, d)
-                self._check(stored, rows[pairs])
-                exact = stored.astype(np.float64)
-                exact /= np.linalg.norm(exact, axis=1, keepdims=True)
-                scores[pairs] = np.einsum("md,md->m", exact, queries[at[pairs]])
-        return scores
-
-    @staticmethod
-    def _check(stored: np.ndarray, rows: np.ndarray) -> None:
-        """Raise VectorError naming the first of the stored rows (m, d) that is off unit length."""
-        lengths = np.linalg.norm(stored, axis=1)
-        for at in np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))[:1]:
-            as_unit_rows(stored[at, None], first_row=int(rows[at]))
 
 
 def _mask(live: Any, n: int) -> np.ndarray | None:

@@ -41,6 +41,43 @@ def ranked(scores: np.ndarray, rows: np.ndarray, k: int) -> Matches:
     return matches
 
 
+def kept_first(scores: np.ndarray, rows: np.ndarray, mask: np.ndarray, k: int) -> Matches:
+    """Return of each line the first k whose row counts; -1 and -inf pad.
+
+    scores  (q, m), as they should come
+    rows    (q, m) int64; -1 pads
+    mask    (n,) bool, n above every row
+    """
+    counts = (rows >= 0) & mask[rows]  # (q, m)
+    kept = counts & (counts.cumsum(axis=1) <= k)
+    lines, columns = np.nonzero(kept)
+    matches = no_matches(len(rows), k)
+    places = kept.cumsum(axis=1)[lines, columns] - 1
+    matches.scores[lines, places] = scores[lines, columns]
+    matches.rows[lines, places] = rows[lines, columns]
+    return matches
+
+
+def as_mask(allowed: Any, n: int) -> np.ndarray:
+    """Return which of the rows 0..n-1 are allowed. (n,) bool
+
+    allowed  (m,) bool, m >= n
+
+    Raises VectorIndexError on anything else.
+    """
+    mask = np.asarray(allowed)
+    if mask.dtype != bool or mask.ndim != 1:
+        raise VectorIndexError(
+            f"allowed must be bool of shape (n,), one for each row number, got {mask.dtype} of "
+            f"shape {mask.shape}."
+        )
+    if len(mask) < n:
+        raise VectorIndexError(
+            f"allowed says nothing of rows {len(mask)} to {n - 1}: it must be at least {n} long."
+        )
+    return mask[:n]
+
+
 def checked_count(value: Any, name: str, error: type[VectorIndexError] = VectorIndexError) -> int:
     """Return `value` as an int of at least 1, or raise `error` calling it by `name`."""
     try:

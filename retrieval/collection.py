@@ -287,7 +287,7 @@ class Collection:
         while True:
             try:
                 index = self.index(within)  # which may open the vectors anew
-                matches = index.search(vectors, k, **({'allowed': self.allowed(where, within)} if where else {}))
+                matches = index.search(vectors, k, allowed=where and self.allowed(where, within))
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
