@@ -82,17 +82,21 @@ def within_km(lat: float, lon: float, km: float) -> Condition:
         raise ValueError(f"{lat:g}, {lon:g} is no place: latitudes go from -90 to 90, longitudes from -180 to 180")
     if not 0 < km < math.inf:
         raise ValueError(f"the distance {km:g} km has to be positive")
-    exact = Condition("km_between(documents.lat, documents.lon, ?, ?) <= ?", (lat, lon, km))
     angle = math.degrees(km / EARTH_KM) * 1.000001  # of rounding the box knows nothing
     boxes = [Condition("documents.lat BETWEEN ? AND ?", (lat - angle, lat + angle))]
     if abs(lat) + angle < 90:  # else a pole, and with it every longitude, is near
         half = math.degrees(math.asin(min(1.0, math.sin(math.radians(angle)) / math.cos(math.radians(lat)))))
         west, east = lon - half, lon + half
-        beyond = [(west + 360, 180), (-180, east)] if west < -180 else [(west, 180), (-180, east - 360)]
-        spans = [(west, east)] if -180 <= west and east <= 180 else beyond
+        spans = [(west, east)]
+        if west < -180:
+            spans = [(west + 360, 180), (-180, east)]
+        elif east > 180:
+            spans = [(west, 180), (-180, east - 360)]
         boxes.append(any_of([Condition("documents.lon BETWEEN ? AND ?", one) for one in spans]))
-    found = all_of([*boxes, exact])
-    return Condition(f"COALESCE({found.sql}, 0)", found.values)
+    box = all_of(boxes)
+    # AND would compute the distance of what lies outside, too.
+    exact = f"CASE WHEN {box.sql} THEN km_between(documents.lat, documents.lon, ?, ?) <= ? ELSE 0 END"
+    return Condition(exact, (*box.values, lat, lon, km))
 
 
 def in_folder(places: Sequence[str]) -> Condition:
@@ -121,7 +125,8 @@ def _km_between(lat: float | None, lon: float | None, other_lat: float, other_lo
     if lat is None or lon is None:
         return None
     north, east = math.radians(other_lat - lat) / 2, math.radians(other_lon - lon) / 2
-    square = math.sin(north) ** 2 + math.cos(math.radians(lat)) * math.cos(math.radians(other_lat)) * math.sin(east) ** 2
+    narrowing = math.cos(math.radians(lat)) * math.cos(math.radians(other_lat))
+    square = math.sin(north) ** 2 + narrowing * math.sin(east) ** 2
     return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(square)))
 
 

@@ -90,7 +90,10 @@ def _joined(group: Sequence[str], weights: Sequence[float]) -> Query:
     return _composed(" ".join(group), found, weights, images)
 
 
-def _composed(shown: str, found: Sequence[Term], weights: Sequence[float], images: Mapping[str, Query] = MappingProxyType({})) -> Query:
+def _composed(
+    shown: str, found: Sequence[Term], weights: Sequence[float], images: Mapping[str, Query] = MappingProxyType({})
+) -> Query:
+    """images: the terms that are known to be files already."""
     found = with_weights(found, weights)
     queries = [images.get(term.text) or _of_term(term) for term in found]
     if len(found) == 1 and found[0].weight == 1:

@@ -21,7 +21,11 @@ MOST_BYTES = 128 * 2**20  # of vectors; 64,000 of 512 dimensions
 _LOCK_SECONDS = 1.0  # then go on without
 _AT_ONCE = 500  # below SQLite's limit of bound variables
 _WRITTEN_AT_ONCE = 64  # vectors: a write of its own for each would slow down whoever asks one by one
-_SCHEMA = "CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, vector BLOB NOT NULL)"
+_SCHEMA = """CREATE TABLE IF NOT EXISTS vectors (
+    number INTEGER PRIMARY KEY,  -- grows: the lowest are the oldest
+    key BLOB NOT NULL UNIQUE,
+    vector BLOB NOT NULL         -- float32
+)"""
 
 
 class QueryCache:

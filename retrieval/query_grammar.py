@@ -69,7 +69,9 @@ def with_weights(found: Sequence[Term], weights: Sequence[float]) -> list[Term]:
     Raises QueryError for more weights than terms, or one that is no finite number.
     """
     if len(weights) > len(found):
-        raise QueryError(f"There are {len(weights)} weights for the {len(found)} terms of the query; give one a term.")
+        raise QueryError(
+            f"There are {len(weights)} weights for the {len(found)} terms of the query; give one a term."
+        )
     for number, weight in enumerate(weights, 1):
         if not math.isfinite(weight):
             raise QueryError(f"Weight {number} is {weight}; a weight has to be a finite number.")
@@ -128,8 +130,9 @@ def _empty(text: str, found: Sequence[Term], joint: re.Match | None) -> QueryErr
             f"Nothing stands before the {joint.group()} at position {joint.start() + 1} of the query. "
             f'If it belongs to the words, put them in quotes: "{text.strip()}".'
         )
-    place = f"at position {joint.start() + 1}" if joint else "at the end"
-    return QueryError(f"A term of the query is missing {place}: {_near(text, (joint.start() if joint else len(text)))}.")
+    end = joint.start() if joint else len(text)
+    place = f"at position {end + 1}" if joint else "at the end"
+    return QueryError(f"A term of the query is missing {place}: {_near(text, end)}.")
 
 
 def _near(text: str, at: int) -> str:

@@ -132,4 +132,4 @@ def _of_lines(collection, lines, k, within, where, fusion) -> Iterator:
     if refused:
         raise QueryError(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
     if not answered:
-        raise QueryError("There are no queries on stdin." if lines is sys.stdin else "There are no queries in the file.")
+        raise QueryError(f"There are no queries {'on stdin' if lines is sys.stdin else 'in the file'}.")
