@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
 def test_filters_of_lines_and_of_all(opened):
     ids = [id for id, _ in opened.catalog.indexed()]
     settings = Settings(k=8, where=parse(f"id != '{ids[0]}'"))
-    lines = [f'{{"query": "a", "where": "id in (\'{ids[0]}\', \'{ids[1]}\')"}}', "a", '{"query": "a", "where": "id = x"}']
+    lines = [json.dumps({"query": "a", "where": f"id in ('{ids[0]}', '{ids[1]}')"}), "a", '{"query": "a", "where": "id = x"}']
     hits, refused = answered(opened, lines, settings)
     assert [sorted(hit.id for hit in found) for found in hits] == [[ids[1]], sorted(ids[1:]), []]
     assert refused == []

@@ -12,6 +12,7 @@ from retrieval.maintain import Options, index_sources
 from retrieval.manifest import Manifest
 
 WEIGHTS = {"image": 0.7, "caption": 0.3}
+SAID = {"rocket.jpg": ["a launch at night", "smoke"], "coffee.png": ["a cup"], "flower.jpg": ["a cup"]}
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +23,7 @@ def loaded(loaded_once):
 @pytest.fixture
 def table(photo_folder):
     """Says something of three of six photos, twice of one."""
-    return say(photo_folder, {"rocket.jpg": ["a launch at night", "smoke"], "coffee.png": ["a cup"], "flower.jpg": ["a cup"]})
+    return say(photo_folder, SAID)
 
 
 def say(folder, captions):
@@ -63,9 +64,6 @@ def assert_searched(path, encoder, vectors):
     exact = {id: float(vector @ query) for id, vector in vectors.items()}
     assert [hit.id for hit in hits] == sorted(exact, key=exact.get, reverse=True)
     np.testing.assert_allclose([hit.score for hit in hits], [exact[hit.id] for hit in hits], atol=2e-3)
-
-
-SAID = {"rocket.jpg": ["a launch at night", "smoke"], "coffee.png": ["a cup"], "flower.jpg": ["a cup"]}
 
 
 def test_images_are_searched_fused_with_what_is_said(table, tmp_path, tiny_encoder):
@@ -154,7 +152,8 @@ def test_weights(text, weights):
 @pytest.mark.parametrize(
     ("text", "said"),
     [("text=1", "'text=1' fuses nothing"), ("image", "weight of image is ''"), ("image=nan", "0 or more"),
-     ("image=1,caption=-1", "weight of caption is -1"), ("caption=1", "The weight of image has to be positive"), ("", "fuses nothing")],
+     ("image=1,caption=-1", "weight of caption is -1"), ("caption=1", "The weight of image has to be positive"),
+     ("", "fuses nothing")],
 )
 def test_weights_refused(text, said):
     with pytest.raises(QueryError, match=said):

@@ -20,9 +20,11 @@ def test_a_text_without_operators_is_one_term_as_it_stands(text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("red car + ./like.jpg - truck", [("red car", 1, "plain", 1), ("./like.jpg", 1, "plain", 11), ("truck", -1, "plain", 24)]),
+        ("red car + ./like.jpg - truck",
+         [("red car", 1, "plain", 1), ("./like.jpg", 1, "plain", 11), ("truck", -1, "plain", 24)]),
         ("  a\n+\tb ", [("a", 1, "plain", 3), ("b", 1, "plain", 7)]),
-        ("2:red car + 0.5:b - .25: c", [("red car", 2, "plain", 1), ("b", 0.5, "plain", 13), ("c", -0.25, "plain", 21)]),
+        ("2:red car + 0.5:b - .25: c",
+         [("red car", 2, "plain", 1), ("b", 0.5, "plain", 13), ("c", -0.25, "plain", 21)]),
         ("a - -2:b", [("a", 1, "plain", 1), ("b", 2, "plain", 5)]),
         ('"salt - pepper" + id:2019/rex.jpg', [("salt - pepper", 1, "words", 1), ("2019/rex.jpg", 1, "id", 19)]),
         ('3:"16:9" + id:"a + b.jpg"', [("16:9", 3, "words", 1), ("a + b.jpg", 1, "id", 12)]),
@@ -45,9 +47,11 @@ def test_terms(text, expected):
         ('"cat', 'The quote at position 1 of the query is not closed: "cat.'),
         ("a +", "A term of the query is missing at the end: a +."),
         ("a + - b", "A term of the query is missing at position 5: a + - b."),
-        ("- a", 'Nothing stands before the - at position 1 of the query. If it belongs to the words, put them in quotes: "- a".'),
+        ("- a", "Nothing stands before the - at position 1 of the query. If it belongs to the words, "
+                'put them in quotes: "- a".'),
         ('a + ""', "The quotes at position 5 of the query are empty."),
-        ('a + "b" c', "Behind the closing quote at position 7 of the query there has to be + or -, with spaces around it."),
+        ('a + "b" c', "Behind the closing quote at position 7 of the query there has to be + or -, "
+                      "with spaces around it."),
         ("nan:a + b", "The weight nan at position 1 of the query is no finite number. If these are words, "
                       'put them in quotes: "nan:a".'),
         ("b + 1e999:a", "The weight 1e999 at position 5 of the query is no finite number. If these are words, "

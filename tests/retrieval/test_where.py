@@ -14,8 +14,12 @@ from retrieval.where import every, near, parse
 PARIS, LONDON, FIJI, POLE = (48.8584, 2.2945), (51.5007, -0.1246), (-17.0, 179.9), (89.9, 0.0)
 # id: size, local time of the file, width, height, taken, camera, place, captions
 IMAGES = {
-    "2019/beach.jpg": (2_000_000, "2019-07-01 10:00", 4000, 3000, "2019-06-30T23:59:59", "Google Pixel 4", FIJI, ["Sea at dusk"]),
-    "2024/Tower.jpg": (10_000_000, "2024-06-02 10:00", 800, 600, "2024-06-01T12:30:00", "Google pixel 8", PARIS, ["A tower", "Iron"]),
+    "2019/beach.jpg": (
+        2_000_000, "2019-07-01 10:00", 4000, 3000, "2019-06-30T23:59:59", "Google Pixel 4", FIJI, ["Sea at dusk"],
+    ),
+    "2024/Tower.jpg": (
+        10_000_000, "2024-06-02 10:00", 800, 600, "2024-06-01T12:30:00", "Google pixel 8", PARIS, ["A tower", "Iron"],
+    ),
     "2024/bridge.jpg": (10_000_001, "2024-07-02 10:00", 1000, 600, "2024-07-01T00:00:00", "Canon EOS", LONDON, []),
     "drawing_100%.png": (500, "2020-01-01 10:00", 1001, 20, None, None, (None, None), ["Größe"]),
     "pole.jpg": (501, "2020-01-01 10:00", 10, 20, "2025-01-01T00:00:00", "Ни́кон", POLE, []),
@@ -133,7 +137,8 @@ def test_near(catalog, place, expected):
 
 
 def test_all_options_together(catalog):
-    assert passing(catalog, every("width < 2000", near_to="48.85,2.29,500", after="2024-06", before="2024-07")) == {TOWER}
+    together = every("width < 2000", near_to="48.85,2.29,500", after="2024-06", before="2024-07")
+    assert passing(catalog, together) == {TOWER}
     assert passing(catalog, every(camera="PIXEL", folders=(f"/photos{os.sep}2024{os.sep}",))) == {TOWER}
     assert passing(catalog, every(folders=("/photos/2024/", "/photos/2019/"))) == {BEACH, TOWER, BRIDGE}
     assert passing(catalog, every(after="2024-07-01", before="2025")) == {BRIDGE}
