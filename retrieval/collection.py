@@ -9,6 +9,8 @@
                        "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
       calibration/     what calibrates text queries: see `retrieval.calibration`
+      fused.npy        images' vectors fused with those of their captions, where this was asked for
+      queries.sqlite   vectors of queries that were asked before
 """
 
 from __future__ import annotations
@@ -20,18 +22,23 @@ from typing import Sequence
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, Matches, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
-    search_biased,
+    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
 )
 from indexes.errors import IndexFileError
-from retrieval import query
+from retrieval import fused, query
 from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
+from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
+from retrieval.fusion import SUM
 from retrieval.manifest import IndexRecord, Manifest
+from retrieval.query_cache import QueryCache
+from retrieval.query_vectors import QueryVectors, stored_vectors
+from retrieval.searching import Nearest
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
+from retrieval.where import every
 
 IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
@@ -59,6 +66,8 @@ class Collection:
         self._open_vectors()
         self._encoder: Encoder | None = None
         self._device = self._precision = "auto"
+        self._remembers_queries = True
+        self._query_cache: QueryCache | None = None
 
     def _open_vectors(self) -> None:
         self._rewrites = self.catalog.rewrites
@@ -68,6 +77,7 @@ class Collection:
         self._counted: tuple[int, int] | None = None  # generation, images
         self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
         self._biases = np.zeros(0, np.float32)
+        self._allowed: dict[tuple, np.ndarray] = {}
 
     def _was_rewritten(self) -> bool:
         """Whether it was rebuilt or compacted since it was opened; then it is opened anew.
@@ -105,11 +115,13 @@ class Collection:
         encoder: Encoder | None = None,
         device: str = "auto",
         precision: str = "auto",
+        remember_queries: bool = True,
     ) -> Collection:
         """Open for searching, at the last committed state.
 
         encoder            use this one instead of loading the one on record; it must be the same
         device, precision  as for `load_encoder`; device "cpu" keeps the index there as well
+        remember_queries   keep vectors of queries in the collection; see `retrieval.query_cache`
 
         Raises CollectionNotFoundError, SchemaError, CollectionError, EncoderMismatchError.
         """
@@ -125,9 +137,12 @@ class Collection:
             raise
         collection._encoder = encoder
         collection._device, collection._precision = device, precision
+        collection._remembers_queries = remember_queries
         return collection
 
     def close(self) -> None:
+        if self._query_cache is not None:
+            self._query_cache.close()
         self.catalog.close()
 
     def __enter__(self) -> Collection:
@@ -194,9 +209,13 @@ class Collection:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What text queries for images are calibrated with, if anything. Raises CollectionError."""
+        """What text queries for images are calibrated with, if anything. Raises CollectionError.
+
+        Images fused with their captions are not: how close they are to texts is what was asked for.
+        """
         if self._calibration is None:
-            self._calibration = (calibration_of(self.path, self.manifest.encoder.name),)
+            fuses = self.manifest.fuse is not None
+            self._calibration = (None if fuses else calibration_of(self.path, self.manifest.encoder.name),)
         return self._calibration[0]
 
     def biases(self, *, keep: bool = False) -> np.ndarray | None:
@@ -211,24 +230,65 @@ class Collection:
         return self._biases
 
     def search(
-        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES,
+        self,
+        queries: str | query.Query | Sequence[str | query.Query],
+        k: int | None = None,
+        *,
+        within: str = IMAGES,
+        where: str | Condition | None = None,
+        near: tuple[float, float, float] | None = None,
+        fusion: str = SUM,
         calibrated: bool = True,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
-        queries  texts, or paths of image files
+        queries  texts, paths of image files, or several terms: see `retrieval.query_grammar`
         k        1..how many there are; None means 10, or all if there are fewer
         within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        where    only images of which this is true; see `retrieval.where`. Fewer than k are found
+                 where fewer are
+        near     (latitude, longitude, kilometres): only images taken within that distance
+        fusion   of terms: "sum", "product" or "slerp"; see `retrieval.fusion.fuse`
         calibrated  text queries for images, if the collection is: the order is then that of scores
                  less a bias of each image, and the scores shown, which are cosines, need not descend
 
         Raises QueryError.
         """
-        parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
+        asked = [queries] if isinstance(queries, str | query.Query) else queries
+        parsed = [query.parse(one) if isinstance(one, str) else one for one in asked]
+        condition = every(where, near_to=near)
         k = self.checked_k(k, within)
-        vectors = query.embed(parsed, self.load_encoder())
-        texts = [calibrated and one.image is None for one in parsed]
-        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within, calibrated=texts)
+        if condition and not self.allowed(condition, within).any():
+            return []  # for which no encoder has to be loaded
+        vectors = self.query_vectors(parsed, fusion)
+        return self.search_vectors(
+            [one.shown for one in parsed], vectors, k, within=within, where=condition,
+            calibrated=[calibrated and one.is_text for one in parsed],
+        )
+
+    def query_vectors(self, queries: Sequence[query.Query], fusion: str = SUM) -> np.ndarray:
+        """Vectors of parsed queries, float32 (q, d), unit rows. Raises QueryError."""
+        encoder = self.manifest.encoder
+        if self._remembers_queries and self._query_cache is None:
+            self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
+        found = QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, self._query_cache)
+        return found.of(queries, fusion)
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        while True:
+            found = stored_vectors(self.path, self.catalog, self.vectors, ids)
+            if not self._was_rewritten():  # else these rows have other numbers by now
+                return found
+
+    def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
+        """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
+        key = where, within, self.catalog.generation, self._rewrites
+        if key not in self._allowed:
+            rows = (self.catalog if within == IMAGES else self.catalog.captions).rows_where(where)
+            mask = np.zeros(self.vectors.n, bool)
+            mask[rows[rows < self.vectors.n]] = True  # a run may have committed more since this was opened
+            self._allowed = {key: mask}
+        return self._allowed[key]
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""
@@ -247,39 +307,29 @@ class Collection:
 
     def search_vectors(
         self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
-        calibrated: Sequence[bool] | None = None,
+        where: Condition | None = None, calibrated: Sequence[bool] | None = None,
     ) -> list[Hit]:
         """`search` for query vectors (q, d), float32 unit rows.
 
         shown       q names for the results
         calibrated  which of the q are calibrated, as texts should be; None: none
         """
-        each = self.search_each(shown, vectors, k, within=within, calibrated=calibrated)
+        each = self.search_each(shown, vectors, k, within=within, where=where, calibrated=calibrated)
         return [hit for hits in each for hit in hits]
 
-    def _matches(
-        self, vectors: np.ndarray, k: int, within: str, calibrated: Sequence[bool] | None
-    ) -> Matches:
-        chosen = np.zeros(len(vectors), bool) if calibrated is None else np.asarray(calibrated, bool)
-        index = self.index(within)
-        biases = self.biases() if within == IMAGES and chosen.any() else None
-        if biases is None:
-            return index.search(vectors, k)
-        if chosen.all():
-            return search_biased(index, vectors, k, biases)
-        matches = index.search(vectors, k)
-        for whole, part in zip(matches, search_biased(index, vectors[chosen], k, biases)):
-            whole[chosen] = part
-        return matches
+    def _nearest(self, within: str, where: Condition | None, calibrated: bool) -> Nearest:
+        index = self.index(within)  # first: it may open the vectors anew
+        biases = self.biases() if calibrated and within == IMAGES else None
+        return Nearest(index, biases, where and self.allowed(where, within))
 
     def search_each(
         self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
-        calibrated: Sequence[bool] | None = None,
+        where: Condition | None = None, calibrated: Sequence[bool] | None = None,
     ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
         while True:
             try:
-                matches = self._matches(vectors, k, within, calibrated)
+                matches = self._nearest(within, where, any(calibrated or ())).search(vectors, k, calibrated)
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
@@ -288,7 +338,7 @@ class Collection:
             if within == IMAGES:
                 owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
             else:
-                owners = self.catalog.captions.of_rows(rows)
+                owners = self.catalog.captions.of_rows(rows, where)
             if not self._was_rewritten():  # else these rows have other numbers by now
                 break
         answers = []
@@ -316,6 +366,8 @@ class Collection:
 
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
         generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
+        if within == IMAGES:
+            self._refresh_fused(record)
         if _is_flat(record.spec):
             file.unlink(missing_ok=True)  # older versions wrote one
             self._indexes[within] = self._flat_index(within)
@@ -329,12 +381,28 @@ class Collection:
     def _flat_index(self, within: str) -> FlatIndex:
         self.vectors.map_all()  # a rebuild may put others in their place
         every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(self.vectors, None if every else self._live_rows(within))
+        return FlatIndex(self._searched(within), None if every else self._live_rows(within))
+
+    def _searched(self, within: str) -> VectorStore | np.ndarray:
+        """What an index is of: the vectors themselves, or images' fused with those of their captions."""
+        weights = self.manifest.fuse
+        if within == CAPTIONS or weights is None:
+            return self.vectors
+        current = self.manifest.index.generation == self.catalog.generation
+        found = fused.opened(self.path, *self.vectors.shape) if current else None
+        return fused.fused(self.vectors, self.catalog, weights) if found is None else found
+
+    def _refresh_fused(self, record: IndexRecord) -> None:
+        if self.manifest.fuse is None:
+            (self.path / fused.FILE_NAME).unlink(missing_ok=True)
+        elif record.generation != self.catalog.generation or fused.opened(self.path, *self.vectors.shape) is None:
+            fused.write(self.path, self.vectors, self.catalog, self.manifest.fuse)
 
     def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
         rows = self._live_rows(within)
         every = len(rows) == self.vectors.n
-        source = self.vectors if every else self.vectors.chosen(rows)
+        searched = self._searched(within)
+        source = searched if every else searched[rows] if isinstance(searched, np.ndarray) else searched.chosen(rows)
         return build_index(source, spec, rows=None if every else rows, device=device)
 
     def _live_rows(self, within: str) -> np.ndarray:

@@ -17,11 +17,16 @@ from retrieval.catalog import Catalog
 from retrieval.collection import INDEX_FILES, vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import sync_folder
+from retrieval.fused import FILE_NAME as FUSED_FILE
 from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
+from retrieval.query_cache import FILE_NAME as QUERIES_FILE
 from retrieval.types import Encoder
 
 LOCK_FILE = "writer.lock"
-_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE, CALIBRATION}
+_OURS = {
+    "manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE,
+    CALIBRATION, FUSED_FILE, QUERIES_FILE, f"{QUERIES_FILE}-journal",
+}
 
 
 class BusyError(CollectionError):

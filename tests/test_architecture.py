@@ -30,15 +30,17 @@ INDEXES = [
     "indexes",
 ]
 RETRIEVAL = [
-    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap",
-    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.captions",
-    "retrieval.documents",
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates",
+    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions"
+    "  retrieval.query_grammar  retrieval.query_cache  retrieval.fusion",
+    "retrieval.documents  retrieval.captions  retrieval.where",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration",
+    "retrieval.query_vectors  retrieval.fused  retrieval.searching",
     "retrieval.collection",
-    "retrieval.writing",
+    "retrieval.writing  retrieval.batch",
     "retrieval.maintain  retrieval.compact  retrieval.train",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
@@ -118,6 +120,7 @@ INSIDE = [
     ],
     [
         "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
+        "retrieval.cli.filters",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
@@ -218,7 +221,8 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.query", "retrieval.maintain",
+    (["retrieval.collection", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.fusion", "retrieval.fused",
+      "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
@@ -268,10 +272,11 @@ def test_the_web_lives_in_the_server_alone():
 
 
 def test_sqlite_lives_in_the_catalogue():
-    """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
+    """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign, and
+    remembered queries are nothing that the catalogue has to know."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.captions", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.catalog", "retrieval.captions", "retrieval.query_cache", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
     }
 
 

@@ -19,6 +19,7 @@ def command(collection, as_json) -> None:
     """Say what COLLECTION holds: images, captions, encoder, index, size on disk, unreadable files."""
     from retrieval.cli import output as out
     from retrieval.collection import Collection
+    from retrieval.fused import in_words
 
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
@@ -39,6 +40,7 @@ def command(collection, as_json) -> None:
                 record.generation == catalog.generation
                 for record in (manifest.index, manifest.captions) if record
             ),
+            **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),
             "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
             "created_at": manifest.created_at,
             "software": manifest.software,

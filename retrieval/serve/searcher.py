@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, Sequence
 
 from retrieval.collection import Collection
+from retrieval.conditions import Condition
 from retrieval.manifest import Manifest
 from retrieval.query import Query, embed, opened
 from retrieval.types import Encoder, Hit
@@ -31,6 +32,7 @@ UPLOADED = "(uploaded)"  # what results call an image that has no name
 class _Asked:
     queries: Sequence[Query]
     k: int | None
+    where: Condition | None = None
     answer: Future[list[Hit]] = field(default_factory=Future)
 
 
@@ -66,9 +68,11 @@ class Searcher:
         self._asked.put(None)  # wakes it
         self._thread.join()
 
-    def search(self, queries: Sequence[Query], k: int | None = None) -> Future[list[Hit]]:
+    def search(
+        self, queries: Sequence[Query], k: int | None = None, where: Condition | None = None
+    ) -> Future[list[Hit]]:
         """What `Collection.search` returns for these queries, or raises."""
-        asked = _Asked(queries, k)
+        asked = _Asked(queries, k, where)
         self._asked.put(asked)
         return asked.answer
 
@@ -112,28 +116,30 @@ class Searcher:
         return batch
 
     def _answer(self, batch: list[_Asked]) -> None:
-        by_k: dict[int | None, list[_Asked]] = {}
+        alike: dict[tuple[int | None, Condition | None], list[_Asked]] = {}
         for asked in batch:
-            by_k.setdefault(asked.k, []).append(asked)
-        groups: list[tuple[int, list[_Asked]]] = []
-        for k, group in by_k.items():
+            alike.setdefault((asked.k, asked.where), []).append(asked)
+        groups: list[tuple[int, Condition | None, list[_Asked]]] = []
+        for (k, where), group in alike.items():
             try:
-                groups.append((self._collection.checked_k(k), group))
+                groups.append((self._collection.checked_k(k), where, group))
             except Exception as error:
                 _tell(group, error)
         try:
-            queries = [query for _, group in groups for asked in group for query in asked.queries]
+            queries = [query for *_, group in groups for asked in group for query in asked.queries]
             vectors = embed(queries, self._encoder)
-            for k, group in groups:
+            for k, where, group in groups:
                 shown = [query.shown for asked in group for query in asked.queries]
-                texts = [query.image is None for asked in group for query in asked.queries]
-                found = self._collection.search_each(shown, vectors[: len(shown)], k, calibrated=texts)
+                texts = [query.is_text for asked in group for query in asked.queries]
+                found = self._collection.search_each(
+                    shown, vectors[: len(shown)], k, where=where, calibrated=texts
+                )
                 answers = iter(found)
                 vectors = vectors[len(shown) :]
                 for asked in group:
                     asked.answer.set_result([hit for _ in asked.queries for hit in next(answers)])
         except Exception as error:  # of whatever kind: those who asked are told, the thread lives on
-            for _, group in groups:
+            for *_, group in groups:
                 _tell(group, error)
 
     def _open(self) -> None:
