@@ -17,7 +17,7 @@ from typing import Iterable, Iterator, Sequence
 import numpy as np
 
 from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
-from retrieval.documents import Document, FileState, Holder, Takeover
+from retrieval.documents import Document, FileState, Holder, ImageFile, Takeover
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -149,6 +149,20 @@ class Catalog:
         """Vector row -> (id, path), for the rows that belong to a document."""
         sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"
         return {row: (id, path) for row, id, path in for_each_row(self._select, sql, rows)}
+
+    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Vector row -> (path, content hash), for the rows that belong to a document."""
+        sql = "SELECT row, path, content_hash FROM documents WHERE row IN ({marks})"
+        return {row: (path, content) for row, path, content in for_each_row(self._select, sql, rows)}
+
+    def files_of_rows(self, rows: Iterable[int]) -> dict[int, ImageFile]:
+        """Vector row -> its file, for the rows that belong to a document."""
+        sql = "SELECT row, id, path, size, width, height FROM documents WHERE row IN ({marks})"
+        return {row: ImageFile(*one) for row, *one in for_each_row(self._select, sql, rows)}
+
+    def contents(self) -> list[tuple[int, str]]:
+        """(vector row, content hash) of every embedded document, by row."""
+        return self._select("SELECT row, content_hash FROM documents WHERE row IS NOT NULL ORDER BY row")
 
     def indexed(self) -> list[tuple[str, int]]:
         """(id, vector row) of every embedded document, by row."""

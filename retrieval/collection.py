@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence, TypeVar
 
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
+    FlatIndex, IndexSpec, Matches, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
 )
 from indexes.errors import IndexFileError
 from retrieval import query
@@ -27,9 +27,15 @@ from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
 from retrieval.manifest import IndexRecord, Manifest
+from retrieval.rank.refinement import AUTO, Refinement
+from retrieval.rank.relevance import relevance_model, sample
+from retrieval.rank.rerank import Reranker
+from retrieval.rank.templates import embed_in_sentences
+from retrieval.searching import refined_hits
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
 
+Found = TypeVar("Found")
 IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
@@ -188,19 +194,29 @@ class Collection:
         return record
 
     def search(
-        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
+        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES,
+        min_score: float | str | None = None, dedup: float | None = None, diverse: float | None = None,
+        rerank: Reranker | None = None, templates: str = AUTO,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
-        queries  texts, or paths of image files
-        k        1..how many there are; None means 10, or all if there are fewer
-        within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        queries    texts, or paths of image files
+        k          1..how many there are; None means 10, or all if there are fewer
+        within     IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        min_score  leave out images that score lower; AUTO: those that are likely not meant at all
+        dedup      cosine from which on images are one picture, which comes once
+        diverse    weight of the score, 0 to 1, against being unlike the images before
+        rerank     looks at the best images again; see `retrieval.rank.rerank`
+        templates  ON, OFF or AUTO: put short queries into sentences; see `retrieval.rank.templates`
 
-        Raises QueryError.
+        Raises QueryError, RerankError.
         """
         parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
         k = self.checked_k(k, within)
-        vectors = query.embed(parsed, self.load_encoder())
+        vectors = embed_in_sentences(parsed, self.load_encoder(), templates)
+        how = Refinement(min_score, dedup, diverse, rerank)
+        if how:
+            return self._refined_hits(parsed, vectors, k, within, how)
         return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
@@ -228,26 +244,48 @@ class Collection:
         self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
     ) -> list[list[Hit]]:
         """`search_vectors` with a list for each query, q in all."""
-        while True:
-            try:
-                matches = self.index(within).search(vectors, k)
-            except CollectionError:
-                if self._was_rewritten():  # and what was to be read is gone
-                    continue
-                raise
+        def find() -> tuple[Matches, dict[int, list[tuple]]]:
+            matches = self.index(within).search(vectors, k)
             rows = matches.rows[matches.rows >= 0].tolist()
-            if within == IMAGES:
-                owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
-            else:
-                owners = self.catalog.captions.of_rows(rows)
-            if not self._was_rewritten():  # else these rows have other numbers by now
-                break
+            if within != IMAGES:
+                return matches, self.catalog.captions.of_rows(rows)
+            return matches, {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
+
+        matches, owners = self._undisturbed(find)
         answers = []
         for name, scores, rows in zip(shown, matches.scores, matches.rows):
             found = [(score, *owner) for score, row in zip(scores.tolist(), rows.tolist())
                      for owner in owners.get(row, ())][:k]  # images with the same caption share a row
             answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
         return answers
+
+    def _refined_hits(
+        self, queries: Sequence[query.Query], vectors: np.ndarray, k: int, within: str, how: Refinement
+    ) -> list[Hit]:
+        if within != IMAGES:
+            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")
+
+        def find() -> list[list[Hit]]:
+            index = self.index()
+            relevance = None
+            if how.min_score is not None:
+                sampled = self.vectors.chosen(sample(self._live_rows(IMAGES)))
+                relevance = relevance_model(sampled, self.load_encoder())
+            return refined_hits(index, self.vectors, self.catalog, queries, vectors, k, how, relevance)
+
+        return [hit for hits in self._undisturbed(find) for hit in hits]
+
+    def _undisturbed(self, find: Callable[[], Found]) -> Found:
+        """What `find` reads of index, vectors and catalogue in one state of the collection."""
+        while True:
+            try:
+                found = find()
+            except CollectionError:
+                if self._was_rewritten():  # and what was to be read is gone
+                    continue
+                raise
+            if not self._was_rewritten():  # else rows have other numbers by now
+                return found
 
     def refresh_index(self) -> None:
         """Rebuild and save each index that is out of date, then record them in the manifest.

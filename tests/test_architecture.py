@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
-    "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall",
+    "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
+    "  indexes.near",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist",
     "indexes.measure",
@@ -34,9 +35,11 @@ RETRIEVAL = [
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.rank",
+    "retrieval.searching",
     "retrieval.collection",
     "retrieval.writing",
-    "retrieval.maintain  retrieval.compact  retrieval.train",
+    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
     "retrieval.report",
@@ -71,9 +74,16 @@ INSIDE = [
         "  retrieval.encoders.precision  retrieval.encoders.towers",
         "retrieval.encoders.preprocess",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
-        "retrieval.encoders.names  retrieval.encoders.builtin",
+        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
         "retrieval.encoders",
         "retrieval.encoders.listing",
+    ],
+    [
+        "retrieval.rank  retrieval.rank.diversity  retrieval.rank.duplicates  retrieval.rank.relevance"
+        "  retrieval.rank.templates  retrieval.rank.vector_cache",
+        "retrieval.rank.rerank",
+        "retrieval.rank.refinement  retrieval.rank.cross_encoder",
+        "retrieval.rank.rerankers",
     ],
     [
         "retrieval.evaluate",
@@ -117,7 +127,7 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.dedup",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -219,6 +229,7 @@ NEVER = [
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
+    (["retrieval.rank", "retrieval.searching", "retrieval.duplicate_groups"], {"faiss", "open_clip", "PIL"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
@@ -247,6 +258,10 @@ def test_the_corpus_decodes_no_pixels():
     }
 
 
+def test_torch_in_ranking_is_the_cross_encoders_alone():
+    assert [name for name in below("retrieval.rank") if "torch" in libraries(name)] == ["retrieval.rank.cross_encoder"]
+
+
 def test_metrics_need_numpy_alone():
     assert libraries("retrieval.metrics") - sys.stdlib_module_names == {"numpy"}
     assert modules_imported("retrieval.metrics") & MODULES.keys() == set()
@@ -268,6 +283,7 @@ def test_sqlite_lives_in_the_catalogue():
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
         "retrieval.catalog", "retrieval.captions", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.rank.vector_cache",
     }
 
 

@@ -15,6 +15,9 @@ from retrieval.errors import QueryError
     "retrieval search Photos.collection ./sofa.jpg -k 3",
     'retrieval search Photos.collection "red car" "blue car" --json',
     "retrieval search Photos.collection ./sofa.jpg --in captions  # what it might be said to show",
+    'retrieval search Photos.collection "a red tractor" --min-score auto  # nothing, if there is none',
+    'retrieval search Photos.collection "a beach" --dedup --diverse',
+    'retrieval search Photos.collection "two dogs" --rerank ViT-B-32-SigLIP2-256',
     "retrieval search Photos.collection -- -40  # a query that starts with a dash",
     "cat queries.txt | retrieval search Photos.collection -",
 ))
@@ -24,10 +27,12 @@ from retrieval.errors import QueryError
               help="Results per query.  [default: 10, or all if there are fewer]")
 @click.option("--in", "within", type=click.Choice(["images", "captions"]), default="images",
               show_default=True, help="What to find: images, or captions that are embedded.")
+@options.refinements
 @options.device
 @options.precision
 @options.as_json
-def command(collection, queries, k, within, device, precision, as_json) -> None:
+def command(collection, queries, k, within, min_score, dedup, diverse, rerank, templates, device,
+            precision, as_json) -> None:
     """Find the images of COLLECTION that match each QUERY best.
 
     A QUERY that is an existing image file is searched by that image, everything else by its
@@ -36,11 +41,16 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
 
     With --in captions the results are captions, each with its image: those that the sources gave,
     if they were embedded by `retrieval index --with-captions`.
+
+    --min-score, --dedup, --diverse and --rerank take effect in this order: the best are looked at
+    again, those too low are left out, pictures that are there twice are collapsed, the rest is spread,
+    and then cut to k. Options with an optional value stand behind the queries, or take it with =.
     """
     from retrieval.cli.output import print_json, print_rows
     from retrieval.collection import Collection
     from retrieval.corpus import addresses
     from retrieval.query import parse
+    from retrieval.rank.rerankers import load_reranker
 
     asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
     if not asked:
@@ -48,7 +58,10 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
     for query in asked:
         parse(query)  # complain before loading anything
     with Collection.open(collection, device=device, precision=precision) as opened:
-        hits = opened.search(asked, k, within=within)
+        hits = opened.search(
+            asked, k, within=within, min_score=min_score, dedup=dedup, diverse=diverse, templates=templates,
+            rerank=rerank and load_reranker(rerank, opened.load_encoder(), device=device, precision=precision),
+        )
     if as_json:
         for hit in hits:
             print_json({**hit.as_json(), **addresses.position(hit.path)})
@@ -59,10 +72,19 @@ def command(collection, queries, k, within, device, precision, as_json) -> None:
             [(hit.query, hit.rank, hit.score, hit.caption, addresses.in_words(hit.path)) for hit in hits],
         )
         return
+    more = [name for name in ("relevance", "rerank_score", "duplicates")
+            if any(getattr(hit, name) is not None for hit in hits)]
     print_rows(
-        ("query", "rank", "score", "path"),
-        [(hit.query, hit.rank, hit.score, addresses.in_words(hit.path)) for hit in hits],
+        ("query", "rank", "score", *more, "path"),
+        [(hit.query, hit.rank, hit.score, *(_cell(getattr(hit, name)) for name in more),
+          addresses.in_words(hit.path)) for hit in hits],
     )
+    if not hits:
+        click.echo("Nothing scores high enough. See what comes nearest: leave out --min-score.", err=True)
+
+
+def _cell(value):
+    return "" if value is None else value
 
 
 def _from_stdin() -> list[str]:

@@ -1,0 +1,76 @@
+"""Answers to queries that ask for more than the nearest: index, catalogue and `rank` together."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+from indexes import FlatIndex, VectorIndex
+from retrieval.catalog import Catalog
+from retrieval.errors import QueryError
+from retrieval.query import Query
+from retrieval.rank.refinement import AUTO, Candidates, Refined, Refinement, refine
+from retrieval.rank.relevance import RelevanceModel
+from retrieval.rank.rerank import Stored
+from retrieval.types import Hit
+from retrieval.vectors import VectorStore
+
+_WIDER = 4  # how many times as many candidates, where too few were left
+
+
+def refined_hits(
+    index: VectorIndex | FlatIndex, store: VectorStore, catalog: Catalog, queries: Sequence[Query],
+    vectors: np.ndarray, k: int, how: Refinement, relevance: RelevanceModel | None,
+) -> list[list[Hit]]:
+    """The hits of each query among images, as `how` wants them: up to k, fewer where it leaves some out.
+
+    vectors    (q, d) float32 unit rows, one a query
+    relevance  of the collection; None gives hits none
+
+    Raises QueryError, RerankError, CollectionError.
+    """
+    return [
+        _hits(index, store, catalog, query, vector, k, how, relevance if query.image is None else None)
+        for query, vector in zip(queries, vectors)
+    ]
+
+
+def _hits(
+    index: VectorIndex | FlatIndex, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray,
+    k: int, how: Refinement, relevance: RelevanceModel | None,
+) -> list[Hit]:
+    if how.min_score == AUTO and query.image is not None:
+        raise QueryError(
+            f"{query.shown} is an image, and min-score auto is estimated for texts. Give a number: "
+            "copies score about 0.95, unlike images below 0.6."
+        )
+    width = min(how.width(k), index.n)
+    while True:
+        candidates = _candidates(index, store, catalog, vector, width)
+        shown, more = refine(candidates, k, how, query, relevance)
+        if not more or width == index.n:
+            break
+        width = min(_WIDER * width, index.n)
+    owners = catalog.documents_of_rows(candidates.rows[[one.position for one in shown]].tolist() if shown else ())
+    return [
+        _hit(query, rank, candidates, owners[int(candidates.rows[one.position])], one)
+        for rank, one in enumerate(shown, 1)
+    ]
+
+
+def _candidates(
+    index: VectorIndex | FlatIndex, store: VectorStore, catalog: Catalog, vector: np.ndarray, width: int
+) -> Candidates:
+    scores, rows = (found[0] for found in index.search(vector[None], width))  # (width,)
+    contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
+    there = np.array([row in contents for row in rows.tolist()], bool)
+    rows, scores = rows[there], scores[there]
+    return Candidates(rows, scores, store.take, [Stored(*contents[row]) for row in rows.tolist()])
+
+
+def _hit(query: Query, rank: int, candidates: Candidates, owner: tuple[str, str], one: Refined) -> Hit:
+    return Hit(
+        query.shown, rank, float(candidates.scores[one.position]), *owner, relevance=one.relevance,
+        rerank_score=one.rerank_score, duplicates=one.duplicates,
+    )
