@@ -89,13 +89,14 @@ INSIDE = [
         "retrieval.evaluate",
         "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
         "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published",
-        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
+        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export"
+        "  retrieval.evaluate.relevance",
         "retrieval.evaluate.benchmark",
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs",
-        "retrieval.train.projections",
+        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match",
+        "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
         "retrieval.report",
