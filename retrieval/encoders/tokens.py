@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+import numpy as np
 import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
@@ -54,3 +55,8 @@ class TowerTokens:
                 input_ids=tokens.to(device), attention_mask=there.to(device, torch.long)
             ).last_hidden_state
         return states.float().cpu() * there[..., None], there
+
+    def projections(self) -> tuple[np.ndarray, np.ndarray]:
+        """The linear maps of pooled tokens into the shared space: float32 (d, image width), (d, text width)."""
+        heads = self._model.visual.head.proj, self._model.text.proj
+        return tuple(head.weight.detach().float().cpu().numpy() for head in heads)

@@ -57,8 +57,8 @@ class CrossEncoder(nn.Module):
         self.layers = nn.ModuleList(
             CoAttention(shape.width, shape.heads, dropout) for _ in range(shape.layers)
         )
-        self.norm = nn.LayerNorm(2 * shape.width)
-        self.score = nn.Sequential(nn.Linear(2 * shape.width, shape.width), nn.GELU(), nn.Linear(shape.width, 1))
+        self.norms = nn.ModuleList(nn.LayerNorm(shape.width) for _ in range(2))
+        self.score = nn.Sequential(nn.Linear(shape.width, shape.width), nn.GELU(), nn.Linear(shape.width, 1))
 
     def places(self, tokens: torch.Tensor) -> torch.Tensor:
         """An image's part that does not depend on the text: (n, places, image width) to (n, places, width)."""
@@ -74,12 +74,14 @@ class CrossEncoder(nn.Module):
         places  (n, p, width) as `places` made them
         words   (n, w, width) as `words` made them
         there   (n, w) bool: which are words, and no padding
+
+        The two modalities meet at last in an elementwise product, as in ViLBERT (section 3.1).
         """
         for layer in self.layers:
             places, words = layer(places, words, there)
         share = there[..., None] / there.sum(1)[:, None, None]
-        pooled = torch.cat([places.mean(1), (words * share).sum(1)], -1)
-        return self.score(self.norm(pooled)).squeeze(-1)
+        of_places, of_words = self.norms
+        return self.score(of_places(places.mean(1)) * of_words((words * share).sum(1))).squeeze(-1)
 
 
 class CoAttention(nn.Module):
@@ -175,7 +177,8 @@ def load_cross_encoder(name: str, own: Encoder, cache: Path) -> CrossReranker:
         model = CrossEncoder(Shape(**config["shape"]))
         model.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS_FILE).items()})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise RerankError(f"The cross-encoder in {folder} is damaged: {error}. Train it again.") from error
+        reason = str(error).partition("\n")[0].rstrip(":. ")  # torch goes on, parameter by parameter
+        raise RerankError(f"The cross-encoder in {folder} is damaged: {reason}. Train it again.") from error
     if config["encoder"] != own.fingerprint:
         raise RerankError(
             f"The cross-encoder in {folder} reads the towers of an encoder with fingerprint {config['encoder']}, "

@@ -81,7 +81,9 @@ def _examples(
         places.flush()
         beside.replace(folder / f"{key}.npy")
     words, there = _words(captions, tokens)
-    return MatchExamples(places, words, there, owners, images, encoder.encode_texts(captions))
+    return MatchExamples(
+        places, words, there, owners, images, encoder.encode_texts(captions), *tokens.projections()
+    )
 
 
 def _words(captions: Sequence[str], tokens: TowerTokens) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,9 @@
 
 For a caption its image competes with hard negatives, images that the dual encoder ranks near the top
 for it; the loss is the cross-entropy of the right one among them. The towers stay as they are, so their
-tokens are computed once.
+tokens are computed once. So do the first projections: those of the dual encoder, onto the directions in
+which its vectors differ most. Words and places then begin in one space, and what is kept of an image is
+small.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from retrieval.errors import TrainingError
 from retrieval.rank.cross_encoder import CrossEncoder, Shape
 
 _LEAST_IMAGES = 8
+_IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class MatchExamples:
     words   (c, w, text width) float16, captions' tokens; there: (c, w) bool, which are words
     owners  (c,) int64, each caption's image
     images  (n, d), texts (c, d) float32 unit rows
+    image_projection, text_projection  (d, image width), (d, text width): of the dual encoder
     """
 
     places: np.ndarray
@@ -59,6 +63,8 @@ class MatchExamples:
     owners: np.ndarray
     images: np.ndarray
     texts: np.ndarray
+    image_projection: np.ndarray
+    text_projection: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,12 @@ def train_match(
     model = CrossEncoder(
         Shape(image_width, examples.words.shape[-1], places, width=width, layers=layers), settings.dropout
     ).train()
+    _begin_in_one_space(model, examples)
+    seen = _projected(model, examples.places)
     hard = hard_negatives(examples, min(settings.hardest, n - 1))
     negatives = min(settings.negatives, hard.shape[1])
     steps = settings.epochs * max(1, len(examples.owners) // settings.batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], settings.learning_rate, weight_decay=settings.weight_decay)
     begun, recent = monotonic(), []
     captions = np.concatenate([chance.permutation(len(examples.owners)) for _ in range(settings.epochs)])
     for step in range(steps):
@@ -103,7 +111,7 @@ def train_match(
         batch = captions[step * settings.batch_size : (step + 1) * settings.batch_size]
         others = np.stack([chance.choice(hard[one], negatives, replace=False) for one in batch])  # (b, m)
         compared = np.concatenate([examples.owners[batch][:, None], others], 1)  # (b, 1 + m), the right one first
-        logits = _scores(model, examples, batch, compared, settings.token_dropout)
+        logits = _scores(model, examples, seen, batch, compared, settings.token_dropout)
         loss = F.cross_entropy(logits, torch.zeros(len(batch), dtype=torch.long))
         if not torch.isfinite(loss):
             raise TrainingError(f"The loss is {loss.item()} in step {step}. Lower --learning-rate (now {settings.learning_rate}).")
@@ -126,16 +134,44 @@ def hard_negatives(examples: MatchExamples, m: int) -> np.ndarray:
     return rows[~own].reshape(len(rows), m)
 
 
+def _begin_in_one_space(model: CrossEncoder, examples: MatchExamples) -> None:
+    """Give the first layers the dual encoder's projections, and attention the likeness of what they give."""
+    vectors = np.concatenate([examples.images - examples.images.mean(0), examples.texts - examples.texts.mean(0)])
+    _, directions = np.linalg.eigh(vectors.T @ vectors)  # by ascending spread
+    directions = directions[:, ::-1][:, : model.shape.width].T  # (width or d, d)
+    with torch.no_grad():
+        for layer, projection in ((model.image, examples.image_projection), (model.text, examples.text_projection)):
+            weight = torch.from_numpy(np.ascontiguousarray(directions @ projection, np.float32))
+            layer.weight.zero_()
+            layer.weight[: len(weight)] = weight / weight.norm(dim=1).mean()
+            layer.bias.zero_()
+        for layer in model.layers:
+            for stream in (layer.of_places, layer.of_words):
+                stream.query.weight.copy_(torch.eye(model.shape.width))
+                stream.key_value.weight[: model.shape.width] = torch.eye(model.shape.width)  # the keys' half
+    model.image.requires_grad_(False)
+
+
+@torch.no_grad()
+def _projected(model: CrossEncoder, places: np.ndarray) -> torch.Tensor:
+    """What the first layer makes of images' tokens, positions aside: float16 (n, p, width)."""
+    blocks = [
+        model.places(torch.from_numpy(np.asarray(places[start : start + _IMAGES_AT_ONCE]))).half()
+        for start in range(0, len(places), _IMAGES_AT_ONCE)
+    ]
+    return torch.cat(blocks)  # positions are zero at the start
+
+
 def _scores(
-    model: CrossEncoder, examples: MatchExamples, captions: np.ndarray, compared: np.ndarray, token_dropout: float
+    model: CrossEncoder, examples: MatchExamples, seen: torch.Tensor, captions: np.ndarray, compared: np.ndarray,
+    token_dropout: float,
 ) -> torch.Tensor:
     """Of captions (b,) with the images compared (b, m) to each: (b, m)."""
     b, m = compared.shape
-    distinct, at = np.unique(compared, return_inverse=True)
-    seen = torch.from_numpy(np.asarray(examples.places[distinct], np.float32))
     longest = int(examples.there[captions].sum(1).max())
     read = torch.from_numpy(np.asarray(examples.words[captions, :longest], np.float32))
     there = torch.from_numpy(examples.there[captions, :longest])
-    places = model.places(F.dropout(seen, token_dropout))[torch.from_numpy(at.reshape(-1))]  # (b * m, p, width)
+    places = seen[torch.from_numpy(compared.reshape(-1))].float()  # (b * m, p, width)
+    places = F.dropout(places, token_dropout) + model.position
     words = model.words(F.dropout(read, token_dropout)).repeat_interleave(m, 0)  # (b * m, w, width)
     return model(places, words, there.repeat_interleave(m, 0)).view(b, m)

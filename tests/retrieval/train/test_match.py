@@ -20,13 +20,14 @@ def examples(n=24, seed=0):
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     there = np.ones((n, 3), bool)
     there[:, 2] = False
-    return MatchExamples(places, words, there, np.arange(n), vectors, vectors)
+    projection = random.normal(size=(8, n)).astype(np.float32)
+    return MatchExamples(places, words, there, np.arange(n), vectors, vectors, projection, projection)
 
 
 def test_hard_negatives_are_the_best_but_its_own():
     images = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], np.float32)
     texts = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    some = MatchExamples(np.zeros((4, 1, 1)), np.zeros((3, 1, 1)), np.ones((3, 1), bool), np.array([0, 1, 0]), images, texts)
+    some = MatchExamples(np.zeros((4, 1, 1)), np.zeros((3, 1, 1)), np.ones((3, 1), bool), np.array([0, 1, 0]), images, texts, images.T, images.T)
     assert hard_negatives(some, 2).tolist() == [[1, 2], [0, 2], [3, 2]]
 
 
