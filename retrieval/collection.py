@@ -30,6 +30,7 @@ from retrieval.manifest import IndexRecord, Manifest
 from retrieval.rank.refinement import AUTO, Refinement
 from retrieval.rank.relevance import relevance_model, sample
 from retrieval.rank.rerank import Reranker
+from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import embed_in_sentences
 from retrieval.searching import refined_hits
 from retrieval.types import Encoder, Hit
@@ -196,7 +197,7 @@ class Collection:
     def search(
         self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES,
         min_score: float | str | None = None, dedup: float | None = None, diverse: float | None = None,
-        rerank: Reranker | None = None, templates: str = AUTO,
+        rerank: Reranker | str | None = None, templates: str = AUTO,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
@@ -206,14 +207,16 @@ class Collection:
         min_score  leave out images that score lower; AUTO: those that are likely not meant at all
         dedup      cosine from which on images are one picture, which comes once
         diverse    weight of the score, 0 to 1, against being unlike the images before
-        rerank     looks at the best images again; see `retrieval.rank.rerank`
+        rerank     looks at the best images again, or its name; see `retrieval.rank.rerankers`
         templates  ON, OFF or AUTO: put short queries into sentences; see `retrieval.rank.templates`
 
-        Raises QueryError, RerankError.
+        Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
         parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
         k = self.checked_k(k, within)
         vectors = embed_in_sentences(parsed, self.load_encoder(), templates)
+        if isinstance(rerank, str):
+            rerank = load_reranker(rerank, self.load_encoder(), device=self._device, precision=self._precision)
         how = Refinement(min_score, dedup, diverse, rerank)
         if how:
             return self._refined_hits(parsed, vectors, k, within, how)

@@ -50,7 +50,6 @@ def command(collection, queries, k, within, min_score, dedup, diverse, rerank, t
     from retrieval.collection import Collection
     from retrieval.corpus import addresses
     from retrieval.query import parse
-    from retrieval.rank.rerankers import load_reranker
 
     asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
     if not asked:
@@ -60,7 +59,7 @@ def command(collection, queries, k, within, min_score, dedup, diverse, rerank, t
     with Collection.open(collection, device=device, precision=precision) as opened:
         hits = opened.search(
             asked, k, within=within, min_score=min_score, dedup=dedup, diverse=diverse, templates=templates,
-            rerank=rerank and load_reranker(rerank, opened.load_encoder(), device=device, precision=precision),
+            rerank=rerank,
         )
     if as_json:
         for hit in hits:

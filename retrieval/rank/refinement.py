@@ -7,6 +7,7 @@ from typing import Callable
 
 import numpy as np
 
+from retrieval.errors import QueryError
 from retrieval.query import Query
 from retrieval.rank.diversity import candidates_for, diverse_order
 from retrieval.rank.duplicates import collapse
@@ -25,12 +26,20 @@ class Refinement:
     dedup      cosine from which on two images are the same picture, of which the best is kept
     diverse    weight of the score against novelty, see `diverse_order`
     rerank     who looks at the best images again
+
+    Raises QueryError for values out of range.
     """
 
     min_score: float | str | None = None
     dedup: float | None = None
     diverse: float | None = None
     rerank: Reranker | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_score != AUTO:
+            _check("min_score", self.min_score, -1, f" or {AUTO}")
+        _check("dedup", self.dedup, 0)
+        _check("diverse", self.diverse, 0)
 
     def __bool__(self) -> bool:
         return any(one is not None for one in (self.min_score, self.dedup, self.diverse, self.rerank))
@@ -111,6 +120,11 @@ def refine(
         )
         for one in order[:k]
     ], more
+
+
+def _check(name: str, value: object, least: int, beside: str = "") -> None:
+    if value is not None and not (isinstance(value, (int, float)) and least <= value <= 1):
+        raise QueryError(f"{name} is {value!r}; give a number from {least} to 1{beside}.")
 
 
 def _good_enough(scores: np.ndarray, likely: np.ndarray | None, min_score: float | str | None) -> np.ndarray:

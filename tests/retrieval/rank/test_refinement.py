@@ -1,6 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
+from retrieval.errors import QueryError
 from retrieval.query import Query
 from retrieval.rank.refinement import AUTO, Candidates, Refined, Refinement, refine
 from retrieval.rank.relevance import RelevanceModel
@@ -104,3 +107,15 @@ def test_how_many_candidates_to_begin_with():
     assert Refinement(diverse=0.5).width(10) == 50
     assert Refinement(rerank=Backwards()).width(10) == 10
     assert Refinement(rerank=Backwards(), dedup=0.9).width(3) == 8
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"min_score": "high"}, "min_score is 'high'; give a number from -1 to 1 or auto."),
+    ({"min_score": 1.5}, "min_score is 1.5"),
+    ({"dedup": float("nan")}, "dedup is nan; give a number from 0 to 1."),
+    ({"diverse": -0.1}, "diverse is -0.1; give a number from 0 to 1."),
+    ({"dedup": "auto"}, "dedup is 'auto'"),
+])
+def test_values_out_of_range(values, said):
+    with pytest.raises(QueryError, match=re.escape(said)):
+        Refinement(**values)
