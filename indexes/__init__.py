@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         measure_index,
         operating_points,
     )
+    from indexes.near import near_pairs
     from indexes.persist import load_index, save_index
     from indexes.recall import ann_recall_at_k
     from indexes.refined import RefinedIndex
@@ -57,6 +58,7 @@ _HOMES = {
     "gpu_count": "indexes.device",
     "load_index": "indexes.persist",
     "measure_index": "indexes.measure",
+    "near_pairs": "indexes.near",
     "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
     "search_biased": "indexes.biased",
@@ -84,6 +86,7 @@ __all__ = [
     "gpu_count",
     "load_index",
     "measure_index",
+    "near_pairs",
     "operating_points",
     "save_index",
     "search_biased",

@@ -8,31 +8,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Callable, Iterable, Iterator, Sequence
 
-from retrieval.collection import IMAGES, Collection
+from retrieval.collection import Collection
 from retrieval.conditions import Condition, all_of
 from retrieval.errors import QueryError
-from retrieval.fusion import SUM
 from retrieval.query import Query, parse
+from retrieval.searching import Wanted
 from retrieval.types import Hit
 from retrieval.where import every
 
 AT_ONCE = 256  # queries
 _KEYS = ("query", "k", "where")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How queries are answered unless their line says otherwise. Parameters as of `Collection.search`."""
-
-    k: int | None = None
-    within: str = IMAGES
-    where: Condition | None = None
-    fusion: str = SUM
-    calibrated: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class _Asked:
 
 
 def answer(
-    collection: Collection, lines: Iterable[str], settings: Settings, refused: Callable[[int, QueryError], None],
+    collection: Collection, lines: Iterable[str], wanted: Wanted, refused: Callable[[int, QueryError], None],
     progress: Callable[[int], None] = lambda count: None,
 ) -> Iterator[list[Hit]]:
     """The hits of each line's query, in order; empty lines are none.
@@ -57,17 +46,17 @@ def answer(
         asked = []
         for number, line in batch:
             try:
-                asked.append(_asked(collection, number, line, settings))
+                asked.append(_asked(collection, number, line, wanted))
             except QueryError as error:
                 refused(number, error)
-        yield from _answered(collection, asked, settings, refused)
+        yield from _answered(collection, asked, wanted, refused)
         progress(len(batch))
 
 
-def _asked(collection: Collection, number: int, line: str, settings: Settings) -> _Asked:
+def _asked(collection: Collection, number: int, line: str, wanted: Wanted) -> _Asked:
     said = _said(line)
-    conditions = [one for one in (settings.where, every(said.get("where"))) if one]
-    k = collection.checked_k(said.get("k", settings.k), settings.within)
+    conditions = [one for one in (wanted.where, every(said.get("where"))) if one]
+    k = collection.checked_k(said.get("k", wanted.k), wanted.within)
     return _Asked(number, parse(said["query"]), k, all_of(conditions) if conditions else None)
 
 
@@ -91,18 +80,18 @@ def _said(line: str) -> dict[str, Any]:
 
 
 def _answered(
-    collection: Collection, asked: Sequence[_Asked], settings: Settings, refused: Callable[[int, QueryError], None]
+    collection: Collection, asked: Sequence[_Asked], wanted: Wanted, refused: Callable[[int, QueryError], None]
 ) -> Iterator[list[Hit]]:
     if not asked:
         return
     try:
-        vectors = collection.query_vectors([one.query for one in asked], settings.fusion)
+        vectors = collection.query_vectors([one.query for one in asked], wanted)
     except QueryError as error:
         if len(asked) == 1:
             refused(asked[0].line, error)
             return
         for one in asked:  # to find out which it is
-            yield from _answered(collection, [one], settings, refused)
+            yield from _answered(collection, [one], wanted, refused)
         return
     groups: dict[tuple, list[int]] = {}
     for place, one in enumerate(asked):
@@ -110,9 +99,6 @@ def _answered(
     answers: dict[int, list[Hit]] = {}
     for (k, where), places in groups.items():
         queries = [asked[place].query for place in places]
-        found = collection.search_each(
-            [one.shown for one in queries], vectors[places], k, within=settings.within, where=where,
-            calibrated=[settings.calibrated and one.is_text for one in queries],
-        )
+        found = collection.search_each(queries, vectors[places], replace(wanted, k=k, where=where))
         answers |= zip(places, found)
     yield from (answers[place] for place in range(len(asked)))

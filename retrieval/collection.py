@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence, TypeVar
 
 import numpy as np
 
@@ -35,12 +35,17 @@ from retrieval.fusion import SUM
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
-from retrieval.searching import Nearest
-from retrieval.types import Encoder, Hit
+from retrieval.rank.refinement import AUTO, Refinement
+from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
+from retrieval.rank.rerank import Reranker
+from retrieval.rank.rerankers import load_reranker
+from retrieval.rank.templates import in_sentences
+from retrieval.searching import Nearest, Wanted, found_hits, refined_hits
+from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit
 from retrieval.vectors import VectorStore
 from retrieval.where import every
 
-IMAGES, CAPTIONS = "images", "captions"  # what can be searched
+Found = TypeVar("Found")
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
@@ -238,47 +243,64 @@ class Collection:
         where: str | Condition | None = None,
         near: tuple[float, float, float] | None = None,
         fusion: str = SUM,
+        templates: str = AUTO,
         calibrated: bool = True,
+        min_score: float | str | None = None,
+        dedup: float | None = None,
+        diverse: float | None = None,
+        rerank: Reranker | str | None = None,
     ) -> list[Hit]:
         """The k best matches of each query, best first, query after query.
 
-        queries  texts, paths of image files, or several terms: see `retrieval.query_grammar`
-        k        1..how many there are; None means 10, or all if there are fewer
-        within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
-        where    only images of which this is true; see `retrieval.where`. Fewer than k are found
-                 where fewer are
-        near     (latitude, longitude, kilometres): only images taken within that distance
-        fusion   of terms: "sum", "product" or "slerp"; see `retrieval.fusion.fuse`
+        queries     texts, paths of image files, or several terms: see `retrieval.query_grammar`
+        k           1..how many there are; None means 10, or all if there are fewer
+        within      IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        where       only images of which this is true; see `retrieval.where`. Fewer than k are found
+                    where fewer are
+        near        (latitude, longitude, kilometres): only images taken within that distance
+        fusion      of terms: "sum", "product" or "slerp"; see `retrieval.fusion.fuse`
+        templates   ON, OFF or AUTO: put short queries into sentences; see `retrieval.rank.templates`
         calibrated  text queries for images, if the collection is: the order is then that of scores
-                 less a bias of each image, and the scores shown, which are cosines, need not descend
+                    less a bias of each image, and the scores shown, which are cosines, need not descend
+        min_score   leave out images that score lower; AUTO: those that are likely not meant at all
+        dedup       cosine from which on images are one picture, which comes once
+        diverse     weight of the score, 0 to 1, against being unlike the images before
+        rerank      looks at the best images again, or its name; see `retrieval.rank.rerankers`
 
-        Raises QueryError.
+        Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
         asked = [queries] if isinstance(queries, str | query.Query) else queries
         parsed = [query.parse(one) if isinstance(one, str) else one for one in asked]
-        condition = every(where, near_to=near)
-        k = self.checked_k(k, within)
-        if condition and not self.allowed(condition, within).any():
-            return []  # for which no encoder has to be loaded
-        vectors = self.query_vectors(parsed, fusion)
-        return self.search_vectors(
-            [one.shown for one in parsed], vectors, k, within=within, where=condition,
-            calibrated=[calibrated and one.is_text for one in parsed],
+        if isinstance(rerank, str):
+            rerank = self.reranker(rerank)
+        wanted = Wanted(
+            k, within, every(where, near_to=near), fusion, templates, calibrated,
+            Refinement(min_score, dedup, diverse, rerank),
         )
+        return self.answer(parsed, wanted)
 
-    def query_vectors(self, queries: Sequence[query.Query], fusion: str = SUM) -> np.ndarray:
+    def answer(self, queries: Sequence[query.Query], wanted: Wanted) -> list[Hit]:
+        """`search` for parsed queries."""
+        wanted = replace(wanted, k=self.checked_k(wanted.k, wanted.within))
+        if wanted.where and not self.allowed(wanted.where, wanted.within).any():
+            return []  # for which no encoder has to be loaded
+        vectors = self.query_vectors(queries, wanted)
+        return [hit for hits in self.search_each(queries, vectors, wanted) for hit in hits]
+
+    def reranker(self, name: str) -> Reranker:
+        """What `search` may look at results again with. Raises EncoderError, RerankError."""
+        return load_reranker(name, self.load_encoder(), device=self._device, precision=self._precision)
+
+    def query_vectors(self, queries: Sequence[query.Query], wanted: Wanted = Wanted()) -> np.ndarray:
         """Vectors of parsed queries, float32 (q, d), unit rows. Raises QueryError."""
         encoder = self.manifest.encoder
         if self._remembers_queries and self._query_cache is None:
             self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
         found = QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, self._query_cache)
-        return found.of(queries, fusion)
+        return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        while True:
-            found = stored_vectors(self.path, self.catalog, self.vectors, ids)
-            if not self._was_rewritten():  # else these rows have other numbers by now
-                return found
+        return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
     def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
         """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
@@ -305,48 +327,55 @@ class Collection:
             raise QueryError(f"k is {k}, but {self.path} holds {n} {within}; ask for at most {n}.")
         return k
 
-    def search_vectors(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
-        where: Condition | None = None, calibrated: Sequence[bool] | None = None,
-    ) -> list[Hit]:
-        """`search` for query vectors (q, d), float32 unit rows.
-
-        shown       q names for the results
-        calibrated  which of the q are calibrated, as texts should be; None: none
-        """
-        each = self.search_each(shown, vectors, k, within=within, where=where, calibrated=calibrated)
+    def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES) -> list[Hit]:
+        """What is nearest to vectors (q, d), float32 unit rows, whatever they are of. shown: q names."""
+        queries = [query.Query(name) for name in shown]
+        each = self.search_each(queries, vectors, Wanted(k, within, calibrated=False))
         return [hit for hits in each for hit in hits]
 
-    def _nearest(self, within: str, where: Condition | None, calibrated: bool) -> Nearest:
-        index = self.index(within)  # first: it may open the vectors anew
-        biases = self.biases() if calibrated and within == IMAGES else None
-        return Nearest(index, biases, where and self.allowed(where, within))
+    def search_each(self, queries: Sequence[query.Query], vectors: np.ndarray, wanted: Wanted) -> list[list[Hit]]:
+        """The hits of each of q queries by its vector (q, d); wanted.k is what `checked_k` returned."""
+        if wanted.refinement and wanted.within != IMAGES:
+            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")
 
-    def search_each(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
-        where: Condition | None = None, calibrated: Sequence[bool] | None = None,
-    ) -> list[list[Hit]]:
-        """`search_vectors` with a list for each query, q in all."""
+        def find() -> list[list[Hit]]:
+            nearest = self._nearest(wanted)
+            if wanted.refinement:
+                return refined_hits(
+                    nearest, self.vectors, self.catalog, queries, vectors, wanted.k, wanted.refinement,
+                    self._relevance(wanted.refinement),
+                )
+            return found_hits(nearest, self._owners, queries, vectors, wanted)
+
+        return self._undisturbed(find)
+
+    def _nearest(self, wanted: Wanted) -> Nearest:
+        index = self.index(wanted.within)  # first: it may open the vectors anew
+        biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
+        return Nearest(index, biases, wanted.where and self.allowed(wanted.where, wanted.within))
+
+    def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
+        """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""
+        if wanted.within == CAPTIONS:
+            return {row: [*found] for row, found in self.catalog.captions.of_rows(rows, wanted.where).items()}
+        return {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
+
+    def _relevance(self, how: Refinement) -> RelevanceModel | None:
+        if how.min_score is None:
+            return None
+        return relevance_model(self.vectors.chosen(sample(self._live_rows(IMAGES))), self.load_encoder())
+
+    def _undisturbed(self, find: Callable[[], Found]) -> Found:
+        """What `find` reads of index, vectors and catalogue in one state of the collection."""
         while True:
             try:
-                matches = self._nearest(within, where, any(calibrated or ())).search(vectors, k, calibrated)
+                found = find()
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
                 raise
-            rows = matches.rows[matches.rows >= 0].tolist()
-            if within == IMAGES:
-                owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
-            else:
-                owners = self.catalog.captions.of_rows(rows, where)
-            if not self._was_rewritten():  # else these rows have other numbers by now
-                break
-        answers = []
-        for name, scores, rows in zip(shown, matches.scores, matches.rows):
-            found = [(score, *owner) for score, row in zip(scores.tolist(), rows.tolist())
-                     for owner in owners.get(row, ())][:k]  # images with the same caption share a row
-            answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
-        return answers
+            if not self._was_rewritten():  # else rows have other numbers by now
+                return found
 
     def refresh_index(self) -> None:
         """Rebuild and save each index that is out of date, and the biases, then record them in the manifest.

@@ -22,12 +22,14 @@ class Query:
     image     makes it an image query: a file, its content, or an upright RGB image
     document  makes it a search by a stored document, whose id this is
     terms     (weight, query) of each term of a composed query
+    fusion    of its terms; None: as the search says
     """
 
     shown: str
     image: Path | bytes | Any = None
     document: str | None = None
     terms: tuple[tuple[float, Query], ...] = ()
+    fusion: str | None = None
 
     @property
     def is_text(self) -> bool:

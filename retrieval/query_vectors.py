@@ -49,7 +49,7 @@ class QueryVectors:
             return next(vectors)
         of_terms = np.stack([next(vectors) for _ in query.terms])
         try:
-            return fuse(of_terms, np.array([weight for weight, _ in query.terms]), fusion)
+            return fuse(of_terms, np.array([weight for weight, _ in query.terms]), query.fusion or fusion)
         except QueryError as error:
             raise QueryError(f"{query.shown}: {error}") from error
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+IMAGES, CAPTIONS = "images", "captions"  # what can be searched
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -45,7 +47,10 @@ class Encoder(Protocol):
 class Hit:
     """One ranked match of one query. rank counts from 1; score is a cosine, larger is better.
 
-    caption  the caption that was found, id and path being its image's; None where images are searched
+    caption       the caption that was found, id and path being its image's; None where images are searched
+    relevance     how likely the image is meant at all, 0 to 1; None, as the next two, unless asked for
+    rerank_score  by whose order the hits come; None also for those that were not looked at again
+    duplicates    how many further results were the same picture
     """
 
     query: str
@@ -54,8 +59,13 @@ class Hit:
     id: str
     path: str
     caption: str | None = None
+    relevance: float | None = None
+    rerank_score: float | None = None
+    duplicates: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One record of `retrieval search --json` and of `retrieval serve`; six digits of the score."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**known, "score": round(self.score, 6)}
+        """One record of `retrieval search --json` and of `retrieval serve`; six digits of a fraction."""
+        return {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in asdict(self).items() if value is not None
+        }

@@ -21,7 +21,7 @@ INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
-    "  indexes.parameters",
+    "  indexes.parameters  indexes.near",
     "indexes.filtered",
     "indexes.rescoring",
     "indexes.index  indexes.flat",
@@ -38,10 +38,11 @@ RETRIEVAL = [
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration",
-    "retrieval.query_vectors  retrieval.fused  retrieval.searching",
+    "retrieval.query_vectors  retrieval.fused  retrieval.rank",
+    "retrieval.searching",
     "retrieval.collection",
     "retrieval.writing  retrieval.batch",
-    "retrieval.maintain  retrieval.compact  retrieval.train",
+    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
     "retrieval.report  retrieval.calibrating",
@@ -76,22 +77,30 @@ INSIDE = [
         "  retrieval.encoders.precision  retrieval.encoders.towers",
         "retrieval.encoders.preprocess",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
-        "retrieval.encoders.names  retrieval.encoders.builtin",
+        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
         "retrieval.encoders",
         "retrieval.encoders.listing",
+    ],
+    [
+        "retrieval.rank  retrieval.rank.diversity  retrieval.rank.duplicates  retrieval.rank.relevance"
+        "  retrieval.rank.templates  retrieval.rank.vector_cache",
+        "retrieval.rank.rerank",
+        "retrieval.rank.refinement  retrieval.rank.cross_encoder",
+        "retrieval.rank.rerankers",
     ],
     [
         "retrieval.evaluate",
         "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
         "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published"
         "  retrieval.evaluate.calibrated",
-        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
+        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export"
+        "  retrieval.evaluate.relevance",
         "retrieval.evaluate.benchmark",
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs",
-        "retrieval.train.projections",
+        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match",
+        "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
         "retrieval.report",
@@ -124,7 +133,8 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"
+        "  retrieval.cli.dedup",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -227,6 +237,7 @@ NEVER = [
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
      {"faiss", "torch", "open_clip"}),
+    (["retrieval.rank", "retrieval.searching", "retrieval.duplicate_groups"], {"faiss", "open_clip", "PIL"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
@@ -255,6 +266,10 @@ def test_the_corpus_decodes_no_pixels():
     }
 
 
+def test_torch_in_ranking_is_the_cross_encoders_alone():
+    assert [name for name in below("retrieval.rank") if "torch" in libraries(name)] == ["retrieval.rank.cross_encoder"]
+
+
 def test_metrics_need_numpy_alone():
     assert libraries("retrieval.metrics") - sys.stdlib_module_names == {"numpy"}
     assert modules_imported("retrieval.metrics") & MODULES.keys() == set()
@@ -276,7 +291,8 @@ def test_sqlite_lives_in_the_catalogue():
     remembered queries are nothing that the catalogue has to know."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.captions", "retrieval.query_cache", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.catalog", "retrieval.captions", "retrieval.query_cache", "retrieval.writing",
+        "retrieval.exchange.folders", "retrieval.exchange.rclip", "retrieval.rank.vector_cache",
     }
 
 

@@ -8,8 +8,8 @@ import click
 
 from retrieval import __version__
 from retrieval.cli import (
-    benchmark, calibrate, classify, compact, demo, export, forget, import_, index, info, models, search, serve,
-    train, watch,
+    benchmark, calibrate, classify, compact, dedup, demo, export, forget, import_, index, info, models, search,
+    serve, train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
@@ -30,8 +30,8 @@ def cli() -> None:
 
 
 for module in (
-    index, watch, search, serve, benchmark, calibrate, classify, info, compact, forget, import_, export, models,
-    train, demo,
+    index, watch, search, serve, benchmark, calibrate, classify, info, dedup, compact, forget, import_, export,
+    models, train, demo,
 ):
     cli.add_command(module.command)
 

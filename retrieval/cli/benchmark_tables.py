@@ -27,6 +27,7 @@ def print_tables(report: BenchmarkReport) -> None:
         _differences(report)
     _indexes(report)
     _published(report)
+    _thresholds(report)
     _failures(report)
 
 
@@ -132,6 +133,16 @@ def _published(report: BenchmarkReport) -> None:
         )
 
 
+def _thresholds(report: BenchmarkReport) -> None:
+    if report.thresholds:
+        out.print_rows(
+            ("model", "images left", "precision", "recall", "rejected"),
+            [(one.model, one.images, *(_with_interval("R@1", share) for share in one.shares.values()))
+             for one in report.thresholds],
+            title="search --min-score auto, after half of the images were taken away; in percent",
+        )
+
+
 def _failures(report: BenchmarkReport) -> None:
     for model, failures in report.failures.items():
         for direction in _DIRECTIONS:
@@ -175,6 +186,9 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
         }
         for metric, value in costs.items():
             yield scores.model, name, "", TEXT_TO_IMAGE, metric, value, "", ""
+    for one in report.thresholds:
+        for name, share in one.shares.items():
+            yield one.model, "", "", TEXT_TO_IMAGE, f"auto threshold {name}", share.value, share.low, share.high
     for one in report.published:
         yield (one.model, "", "", one.direction, f"R@{one.k} published", one.published, "", "")
 

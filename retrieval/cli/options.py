@@ -92,6 +92,55 @@ optional_captions = click.option("--captions", type=PATH, metavar="FILE", help=_
 split = click.option("--split", metavar="NAME", help="Use only captions of this split.")
 
 
+class _AutoOr(click.ParamType):
+    """A number in a range, or the word auto where that means something."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float, *, auto: bool = False):
+        self._low, self._high, self._auto = low, high, auto
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, float) or (self._auto and value == "auto"):
+            return value
+        words = f"a number from {self._low:g} to {self._high:g}" + (", or auto" if self._auto else "")
+        try:
+            number = float(value)
+        except ValueError:
+            option = parameter.opts[0]
+            self.fail(
+                f"{value!r} is not {words}. If it is your query, put it before {option}.", parameter, context
+            )
+        if not self._low <= number <= self._high:  # also false for nan
+            self.fail(f"{value} is not {words}.", parameter, context)
+        return number
+
+
+_REFINEMENTS = (
+    click.option("--min-score", type=_AutoOr(-1, 1, auto=True), metavar="X|auto",
+                 help="Leave out what scores lower. auto: what is likely not meant at all, by an estimate "
+                 "that is shown as relevance."),
+    click.option("--dedup", type=_AutoOr(0, 1), is_flag=False, flag_value="0.93", metavar="[SCORE]",
+                 help="Show a picture once: equal files, and images whose cosine is at least SCORE.  "
+                 "[without a value: 0.93]"),
+    click.option("--diverse", type=_AutoOr(0, 1), is_flag=False, flag_value="0.7", metavar="[WEIGHT]",
+                 help="Spread the results: WEIGHT is that of the score, the rest that of being unlike those "
+                 "before.  [without a value: 0.7]"),
+    click.option("--rerank", metavar="MODEL",
+                 help="Order the best 100 by another, larger encoder, named as for `retrieval index`, or by "
+                 "a cross-encoder: match, or the folder of one trained with --task match."),
+    click.option("--templates", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
+                 help="Put queries of up to three words into sentences; auto: of one word, for models that it helps."),
+)
+
+
+def refinements(command):
+    """What to do with the results of a search before they are shown."""
+    for option in reversed(_REFINEMENTS):
+        command = option(command)
+    return command
+
+
 def table_options(sources: Sequence[str], images: Path | None, image_column: str | None, caption_column: str | None):
     """What the options say of tables. Raises click.UsageError if they do, and no source is a table."""
     from retrieval.corpus.tables import TableOptions, is_table

@@ -25,6 +25,7 @@ from retrieval.evaluate.index_losses import MOST_QUERIES, IndexScores, index_sco
 from retrieval.evaluate.published import (
     PublishedCheck, check_published, published_numbers, require_published,
 )
+from retrieval.evaluate.relevance import AutoThreshold, auto_threshold
 from retrieval.evaluate.scores import K, Sampling
 from retrieval.evaluate.subject import Captioning, Subject, find_subject
 from retrieval.evaluate.task import Task, make_task
@@ -48,6 +49,7 @@ class Request:
     judgements   qrels file that says alone what is right; extra: one of further right answers
     failures     how many of the worst queries to keep, of each direction and language
     calibrated   measure also what calibration makes of searches, where there is one
+    thresholds   also measure `search --min-score auto`
     """
 
     target: str
@@ -62,6 +64,7 @@ class Request:
     strict: bool = False
     failures: int = 0
     published: bool = False
+    thresholds: bool = False
     sampling: Sampling = Sampling()
     device: str = "auto"
     precision: str = "auto"
@@ -91,6 +94,7 @@ class BenchmarkReport:
     indexes: list[IndexScores] = field(default_factory=list)
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     published: list[PublishedCheck] = field(default_factory=list)
+    thresholds: list[AutoThreshold] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict, repr=False)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -108,6 +112,7 @@ class BenchmarkReport:
             "indexes": [one.to_json() for one in self.indexes],
             "failures": {model: [asdict(one) for one in failures] for model, failures in self.failures.items()},
             "published": [one.to_json() for one in self.published],
+            "auto_threshold": [one.to_json() for one in self.thresholds],
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "settings": self.settings,
         }
@@ -148,6 +153,10 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             for collection, evaluation in zip(collections, evaluations)
             for scores in _index_scores(collection, evaluation, request, progress)
         ]
+        thresholds = [
+            auto_threshold(evaluation, collection.load_encoder(), request.sampling)
+            for collection, evaluation in zip(collections, evaluations) if request.thresholds
+        ]
         paths = _paths(collections[0])
         unreadable = {path: reason for collection in collections for path, reason in collection.catalog.failed()}
     first, *others = evaluations
@@ -167,6 +176,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             check for one in evaluations
             for check in check_published(one.encoder, subject.dataset, one.directions)
         ] if request.published else [],
+        thresholds=thresholds,
         settings=_settings(request),
         paths=paths,
         unreadable=sorted(unreadable.items()),

@@ -18,7 +18,8 @@ from typing import Any, Sequence
 from retrieval.collection import Collection
 from retrieval.conditions import Condition
 from retrieval.manifest import Manifest
-from retrieval.query import Query, embed, opened
+from retrieval.query import Query, opened
+from retrieval.searching import Wanted
 from retrieval.types import Encoder, Hit
 
 log = logging.getLogger("retrieval")
@@ -127,15 +128,12 @@ class Searcher:
                 _tell(group, error)
         try:
             queries = [query for *_, group in groups for asked in group for query in asked.queries]
-            vectors = embed(queries, self._encoder)
+            vectors = self._collection.query_vectors(queries)
             for k, where, group in groups:
-                shown = [query.shown for asked in group for query in asked.queries]
-                texts = [query.is_text for asked in group for query in asked.queries]
-                found = self._collection.search_each(
-                    shown, vectors[: len(shown)], k, where=where, calibrated=texts
-                )
-                answers = iter(found)
-                vectors = vectors[len(shown) :]
+                of_group = [query for asked in group for query in asked.queries]
+                wanted = Wanted(k, where=where)
+                answers = iter(self._collection.search_each(of_group, vectors[: len(of_group)], wanted))
+                vectors = vectors[len(of_group) :]
                 for asked in group:
                     asked.answer.set_result([hit for _ in asked.queries for hit in next(answers)])
         except Exception as error:  # of whatever kind: those who asked are told, the thread lives on

@@ -40,6 +40,7 @@ def test_exported_names() -> None:
         "gpu_count",
         "load_index",
         "measure_index",
+        "near_pairs",
             "operating_points",
         "save_index",
         "search_biased",
