@@ -1,6 +1,7 @@
 """Cross-modal image-text retrieval: index images, search them by text or image, measure recall.
 
-Names are loaded on first use, so importing this package imports neither torch nor faiss.
+Names are loaded on first use, so importing this package imports neither torch nor faiss;
+__init__.pyi tells type checkers what they are.
 """
 
 from importlib import import_module
@@ -15,6 +16,7 @@ _EXPORTS = {
     "Collection": "retrieval.collection",
     "Encoder": "retrieval.types",
     "Hit": "retrieval.types",
+    "Results": "retrieval.results",
     "load_encoder": "retrieval.encoders",
     "RetrievalError": "retrieval.errors",
 }

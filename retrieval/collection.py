@@ -24,16 +24,18 @@ from indexes import (
 from indexes.errors import IndexFileError
 from retrieval import query
 from retrieval.catalog import Catalog
-from retrieval.encoders import check_same_encoder, load_recorded_encoder
+from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
 from retrieval.manifest import IndexRecord, Manifest
-from retrieval.types import Encoder, Hit
+from retrieval.results import Results
+from retrieval.types import Encoder, Hit, TextEncoder
 from retrieval.vectors import VectorStore
 
 IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
+FEW_TEXTS = 256  # are embedded sooner than torch is imported
 
 
 def vectors_folder(path: Path, rewrites: int) -> Path:
@@ -55,6 +57,7 @@ class Collection:
         self.catalog = catalog
         self._open_vectors()
         self._encoder: Encoder | None = None
+        self._text_tower: TextEncoder | None = None
         self._device = self._precision = "auto"
 
     def _open_vectors(self) -> None:
@@ -146,6 +149,17 @@ class Collection:
             )
         return self._encoder
 
+    def encoder_for(self, queries: Sequence[query.Query]) -> Encoder | TextEncoder:
+        """What embeds these queries: for a few texts the text tower alone, where that takes no torch."""
+        if self._encoder is None and len(queries) <= FEW_TEXTS and all(one.image is None for one in queries):
+            if self._text_tower is None:
+                self._text_tower = load_recorded_text_tower(
+                    self.manifest.encoder, device=self._device, precision=self._precision
+                )
+            if self._text_tower is not None:
+                return self._text_tower
+        return self.load_encoder()
+
     def index(self, within: str = IMAGES) -> VectorIndex | FlatIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale.
 
@@ -189,7 +203,7 @@ class Collection:
 
     def search(
         self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
-    ) -> list[Hit]:
+    ) -> Results:
         """The k best matches of each query, best first, query after query.
 
         queries  texts, or paths of image files
@@ -200,8 +214,8 @@ class Collection:
         """
         parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
         k = self.checked_k(k, within)
-        vectors = query.embed(parsed, self.load_encoder())
-        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
+        vectors = query.embed(parsed, self.encoder_for(parsed))
+        return Results(self.search_vectors([one.shown for one in parsed], vectors, k, within=within))
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.errors import ImageError, QueryError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES, open_image
-from retrieval.types import Encoder
+from retrieval.types import Encoder, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def opened(query: Query, encoder: Encoder) -> Query:
     return replace(query, image=image)
 
 
-def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
+def embed(queries: Sequence[Query], encoder: Encoder | TextEncoder) -> np.ndarray:
     """Query vectors float32 (q, d), unit rows, in order. Raises QueryError for a bad image."""
     vectors = np.empty((len(queries), encoder.dim), np.float32)
     texts = [index for index, query in enumerate(queries) if query.image is None]

@@ -33,7 +33,8 @@ RETRIEVAL = [
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.show",
+    "retrieval.results",
     "retrieval.collection",
     "retrieval.writing",
     "retrieval.maintain  retrieval.compact  retrieval.train",
@@ -68,12 +69,16 @@ INSIDE = [
     ],
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
-        "  retrieval.encoders.precision  retrieval.encoders.towers",
-        "retrieval.encoders.preprocess",
+        "  retrieval.encoders.precision  retrieval.encoders.packages",
+        "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin",
         "retrieval.encoders",
         "retrieval.encoders.listing",
+    ],
+    [
+        "retrieval.show.blocks  retrieval.show.protocols  retrieval.show.terminal",
+        "retrieval.show",
     ],
     [
         "retrieval.evaluate",
@@ -103,8 +108,8 @@ INSIDE = [
         "retrieval.exchange.importing",
     ],
     [
-        "retrieval.serve.searcher",
-        "retrieval.serve.app",
+        "retrieval.serve.searcher  retrieval.serve.running",
+        "retrieval.serve.app  retrieval.serve.client",
         "retrieval.serve",
     ],
     [
@@ -222,6 +227,7 @@ NEVER = [
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
+    (["retrieval.show"], {"torch", "faiss", "numpy", "open_clip", "sqlite3", "click"}),
     (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
@@ -258,9 +264,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
-    """corpus.remote is a client."""
+    """corpus.remote is a client, serve.client one of our own server."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.corpus.remote"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.serve.client", "retrieval.corpus.remote"}
 
 
 def test_sqlite_lives_in_the_catalogue():

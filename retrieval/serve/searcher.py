@@ -39,7 +39,8 @@ class Searcher:
 
     A collection that is updated, compacted or rebuilt meanwhile is opened anew when that is done.
 
-    info  what is being searched: collection, images, encoder, index (a factory string)
+    info  what is being searched: collection, images, encoder and its fingerprint, index (a factory
+          string), generation (which state of the collection)
     """
 
     info: dict[str, Any]
@@ -152,6 +153,8 @@ class Searcher:
         self.info = {
             "collection": str(self._path), "images": images,
             "encoder": collection.manifest.encoder.name, "index": collection.manifest.index.spec.factory,
+            "fingerprint": collection.manifest.encoder.fingerprint,
+            "generation": collection.manifest.index.generation,
         }
         if before:
             before.close()
