@@ -119,7 +119,7 @@ INSIDE = [
     ],
     [
         "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
-        "retrieval.cli.benchmark_tables",
+        "retrieval.cli.benchmark_tables  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
         "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",

@@ -37,7 +37,13 @@ def text_tower_file() -> Path:
 
 def sha256(path: Path) -> str:
     """In hex; "" if there is no such file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _verified(package: str, file: str, published: str) -> Path:

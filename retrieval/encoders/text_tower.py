@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Sequence
 
@@ -19,6 +20,7 @@ from retrieval.errors import EncoderError
 
 FOLDER = Path(__file__).parent / "builtin"
 BATCH = 64  # texts
+FEW_TOKENS = 512  # of a batch: threads would wait for each other longer than they work
 _PAD = 0  # the token that is masked out
 _CONTEXT_LENGTH = 77  # tokens
 _HEADS = 12
@@ -41,15 +43,15 @@ def load_text_tower(fingerprint: str) -> TextTower | None:
         return None
     try:
         weights = text_tower_file()
+        import threadpoolctl  # noqa: F401
         import tokenizers  # noqa: F401
-        from safetensors.numpy import load_file
     except (EncoderError, ImportError):
         return None
     paths = {"projections.safetensors": FOLDER, "tokenizer.json": weights.parent}
     if any(sha256(paths[name] / name) != known for name, known in files.items()):
         return None
-    projection = load_file(FOLDER / "projections.safetensors")["text.proj.weight"]
-    return TextTower(load_file(weights), projection, weights.parent / "tokenizer.json", fingerprint)
+    projection = _mapped(FOLDER / "projections.safetensors")["text.proj.weight"]
+    return TextTower(_mapped(weights), projection, weights.parent / "tokenizer.json", fingerprint)
 
 
 class TextTower:
@@ -61,6 +63,7 @@ class TextTower:
         self, weights: dict[str, np.ndarray], projection: np.ndarray, tokenizer: Path, fingerprint: str
     ):
         """weights: by their names in BERT. projection: (d, width)."""
+        from threadpoolctl import ThreadpoolController
         from tokenizers import Tokenizer
 
         self.dim = len(projection)
@@ -70,6 +73,7 @@ class TextTower:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(_CONTEXT_LENGTH)
         self._tokenizer.no_padding()
+        self._threads = ThreadpoolController().select(user_api="blas")
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts: (n, d) float32, unit rows."""
@@ -82,7 +86,8 @@ class TextTower:
             padded = np.full((len(chosen), longest), _PAD)  # (n, t)
             for row, index in enumerate(chosen):
                 padded[row, : len(tokens[index])] = tokens[index]
-            vectors[chosen] = self._embed(padded)
+            with self._threads.limit(limits=1) if padded.size <= FEW_TOKENS else nullcontext():
+                vectors[chosen] = self._embed(padded)
         return vectors
 
     def _embed(self, tokens: np.ndarray) -> np.ndarray:  # (n, t) -> (n, d)
@@ -126,11 +131,29 @@ class TextTower:
         return centred / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
 
+def _mapped(path: Path) -> dict[str, np.ndarray]:
+    """The float32 tensors of a safetensors file, read where they lie and when they are used.
+
+    The file begins with the length of a JSON header, which says where each tensor is:
+    https://github.com/huggingface/safetensors#format
+    """
+    content = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8:start].tobytes())
+    return {
+        name: np.asarray(content[start + place["data_offsets"][0] : start + place["data_offsets"][1]])
+        .view(np.float32).reshape(place["shape"])
+        for name, place in header.items() if name != "__metadata__" and place["dtype"] == "F32"
+    }
+
+
 def _clean(text: str) -> str:
     """As open_clip cleans a text for its Hugging Face tokenizers."""
-    import ftfy
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else there is nothing to mend
+        import ftfy
 
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split())
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

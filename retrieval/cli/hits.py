@@ -1,0 +1,74 @@
+"""Hits on stdout, in the form that was asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Sequence
+
+import click
+
+from retrieval.cli.output import print_json, print_rows
+
+if TYPE_CHECKING:
+    from retrieval.show import Picture
+    from retrieval.types import Hit
+
+
+@dataclass(frozen=True)
+class Form:
+    """How hits are printed. thumbnails None: where stdout is a terminal that can draw.
+
+    Raises click.UsageError for what does not go together.
+    """
+
+    as_json: bool = False
+    paths: bool = False
+    null: bool = False
+    thumbnails: bool | None = None
+    captions: bool = False
+
+    def __post_init__(self) -> None:
+        if self.null and not self.paths:
+            raise click.UsageError("-0 is about --paths; give both.")
+        if self.paths and self.as_json:
+            raise click.UsageError("--paths and --json are two forms of output; choose one.")
+        if self.thumbnails and (self.paths or self.as_json or not sys.stdout.isatty()):
+            raise click.UsageError("--thumbnails draws in the table on a terminal, and here is none.")
+
+    def print(self, hits: Sequence[Hit]) -> None:
+        from retrieval.corpus import addresses
+
+        if self.paths:
+            self._print_paths(hits)
+        elif self.as_json:
+            for hit in hits:
+                print_json({**hit.as_json(), **addresses.position(hit.path)})
+        else:
+            caption = ["caption"] * self.captions
+            print_rows(
+                ("query", "rank", "score", *caption, "path"),
+                [(hit.query, hit.rank, hit.score, *[hit.caption] * self.captions, addresses.in_words(hit.path))
+                 for hit in hits],
+                pictures=self._pictures(hits),
+            )
+
+    def _print_paths(self, hits: Sequence[Hit]) -> None:
+        from retrieval.corpus import addresses
+
+        files = dict.fromkeys(addresses.file_of(hit.path) for hit in hits)
+        for file in files:
+            if file is not None:  # as bytes: names need not be text of any encoding
+                click.echo(os.fsencode(file) + (b"\0" if self.null else b"\n"), nl=False)
+        if None in files:
+            lost = list(dict.fromkeys(hit.path for hit in hits if addresses.file_of(hit.path) is None))
+            click.echo(f"Left out {len(lost)} that are no files of their own, such as {lost[0]}", err=True)
+
+    def _pictures(self, hits: Sequence[Hit]) -> list[Picture]:
+        if self.thumbnails is False or not sys.stdout.isatty():
+            return []
+        from retrieval.show import draw_all, way
+
+        by = way(os.environ, sys.stdout.encoding) or ("blocks" if self.thumbnails else None)
+        return draw_all([hit.path for hit in hits], by) if by else []
