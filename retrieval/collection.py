@@ -250,10 +250,11 @@ class Collection:
                     continue
                 raise
             rows = matches.rows[matches.rows >= 0].tolist()
+            owners: dict[int, list[tuple[str, ...]]]  # id, path, and the caption if that is what is found
             if within == IMAGES:
                 owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
             else:
-                owners = self.catalog.captions.of_rows(rows)
+                owners = {row: [*found] for row, found in self.catalog.captions.of_rows(rows).items()}
             if not self._was_rewritten():  # else these rows have other numbers by now
                 break
         answers = []
@@ -286,8 +287,8 @@ class Collection:
         elif record.generation == generation and file.exists():
             return record
         else:
-            self._indexes[within] = self._build_index(within, record.spec, device="cpu")
-            save_index(self._indexes[within], file)
+            self._indexes[within] = built = self._build_index(within, record.spec, device="cpu")
+            save_index(built, file)
         return IndexRecord(record.spec, generation, self._indexes[within].n)
 
     def _flat_index(self, within: str) -> FlatIndex:

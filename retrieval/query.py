@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Sequence, cast
 
 import numpy as np
 
@@ -82,7 +82,9 @@ def embed(queries: Sequence[Query], encoder: Encoder | TextEncoder) -> np.ndarra
     if texts:
         vectors[texts] = encoder.encode_texts([queries[index].shown for index in texts])
     if images:
-        vectors[images] = encoder.encode_images([opened(queries[index], encoder).image for index in images])
+        whole = cast(Encoder, encoder)  # half of one is given texts alone, see Collection.encoder_for
+        pictures: list[Any] = [opened(queries[index], whole).image for index in images]
+        vectors[images] = whole.encode_images(pictures)
     return vectors
 
 

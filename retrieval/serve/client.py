@@ -56,8 +56,9 @@ def ask_running(path: Path, queries: Sequence[Query], k: int | None) -> list[Hit
 def _serves(server: Running, manifest: Manifest) -> bool:
     """Whether it is what the record says, and searches the state that the manifest tells of."""
     info = _ask(server, "GET", "/info", seconds=KNOCK_SECONDS)
-    return (info["collection"], info["generation"], info["fingerprint"]) == (
-        server.collection, manifest.index.generation, manifest.encoder.fingerprint)
+    return info["collection"] == server.collection and (
+        info["fingerprint"], info["created_at"], info["generation"]
+    ) == (manifest.encoder.fingerprint, manifest.created_at, manifest.index.generation)
 
 
 def _by_image(server: Running, query: Query, k: int | None) -> list[Hit]:

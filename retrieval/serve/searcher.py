@@ -40,7 +40,7 @@ class Searcher:
     A collection that is updated, compacted or rebuilt meanwhile is opened anew when that is done.
 
     info  what is being searched: collection, images, encoder and its fingerprint, index (a factory
-          string), generation (which state of the collection)
+          string), created_at and generation (which state of the collection)
     """
 
     info: dict[str, Any]
@@ -154,6 +154,7 @@ class Searcher:
             "collection": str(self._path), "images": images,
             "encoder": collection.manifest.encoder.name, "index": collection.manifest.index.spec.factory,
             "fingerprint": collection.manifest.encoder.fingerprint,
+            "created_at": collection.manifest.created_at,
             "generation": collection.manifest.index.generation,
         }
         if before:

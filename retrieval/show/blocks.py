@@ -17,16 +17,16 @@ def half_blocks(image: Image.Image, columns: int, rows: int) -> Text:
     """
     image = image.copy()
     image.thumbnail((columns, 2 * rows))
-    width, height = image.size
+    (width, height), content = image.size, image.tobytes()
+
+    def colour(x: int, y: int) -> Color | None:
+        start = 3 * (y * width + x)
+        return Color.from_rgb(*content[start : start + 3]) if y < height else None
+
     lines = []
     for top in range(0, height, 2):
         line = Text()
         for x in range(width):
-            below = image.getpixel((x, top + 1)) if top + 1 < height else None
-            line.append(UPPER_HALF, Style(color=_colour(image.getpixel((x, top))), bgcolor=below and _colour(below)))
+            line.append(UPPER_HALF, Style(color=colour(x, top), bgcolor=colour(x, top + 1)))
         lines.append(line)
     return Text("\n").join(lines)
-
-
-def _colour(pixel: tuple[int, int, int]) -> Color:
-    return Color.from_rgb(*pixel)

@@ -43,12 +43,11 @@ def sixel(image: Image.Image, columns: int, rows: int, cell: tuple[int, int]) ->
     image.thumbnail((columns * cell[0], rows * cell[1]))
     image = image.quantize(_COLOURS)
     palette = image.getpalette() or []
-    used = sorted({colour for _, colour in image.getcolors(_COLOURS + 1) or []})
+    content = image.tobytes()
     parts = [f'\x1bP0;1q"1;1;{image.width};{image.height}']
-    for colour in used:
+    for colour in sorted(set(content)):
         red, green, blue = (round(100 * value / 255) for value in palette[3 * colour : 3 * colour + 3])
         parts.append(f"#{colour};2;{red};{green};{blue}")
-    content = image.tobytes()
     for top in range(0, image.height, 6):
         parts.append("$".join(_band(content[top * image.width : (top + 6) * image.width], image.width)) + "-")
     return "".join(parts) + "\x1b\\"
@@ -68,5 +67,5 @@ def _run_lengths(row: bytes) -> str:
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", icc_profile=None)  # it is sRGB already
     return buffer.getvalue()

@@ -11,9 +11,11 @@ Way = Literal["kitty", "iterm2", "sixel", "blocks"]
 
 # Names in TERM and TERM_PROGRAM, by the manuals of the terminals. WezTerm knows all three and
 # advises iTerm2's; others may know Sixel but not say so, as xterm and Windows Terminal.
-_BY_TERM = {"xterm-kitty": "kitty", "xterm-ghostty": "kitty", "foot": "sixel", "foot-extra": "sixel",
-            "mlterm": "sixel", "contour": "sixel", "yaft-256color": "sixel"}
-_BY_PROGRAM = {"ghostty": "kitty", "iTerm.app": "iterm2", "WezTerm": "iterm2", "mintty": "iterm2"}
+_BY_TERM: dict[str, Way] = {
+    "xterm-kitty": "kitty", "xterm-ghostty": "kitty", "foot": "sixel", "foot-extra": "sixel",
+    "mlterm": "sixel", "contour": "sixel", "yaft-256color": "sixel",
+}
+_BY_PROGRAM: dict[str, Way] = {"ghostty": "kitty", "iTerm.app": "iterm2", "WezTerm": "iterm2", "mintty": "iterm2"}
 _CELL = (10, 20)  # pixels, where the terminal does not tell
 
 

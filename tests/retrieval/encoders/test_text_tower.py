@@ -30,6 +30,14 @@ def test_vectors_are_the_encoders(tower, builtin_encoder):
     np.testing.assert_allclose(vectors, builtin_encoder.encode_texts(TEXTS), atol=1e-6)
 
 
+def test_texts_are_cleaned_as_open_clip_cleans_them():
+    from open_clip.tokenizer import get_clean_fn
+
+    cleaned = get_clean_fn("whitespace")
+    for text in [*TEXTS, *(f" a{chr(code)}  b{chr(code)};" for code in range(1, 400)), "&lt;b&gt; \r\n x"]:
+        assert text_tower._clean(text) == cleaned(text), repr(text)
+
+
 def test_a_batch_says_what_each_text_says_alone(tower, monkeypatch):
     alone = np.concatenate([tower.encode_texts([text]) for text in TEXTS])
     monkeypatch.setattr(text_tower, "BATCH", 4)

@@ -84,7 +84,8 @@ class TestInfo:
         manifest = Manifest.load(served_collection)
         assert server.ask("/info") == (200, {
             "collection": str(served_collection), "images": len(sample_photos), "encoder": "builtin", "index": "Flat",
-            "fingerprint": manifest.encoder.fingerprint, "generation": manifest.index.generation,
+            "fingerprint": manifest.encoder.fingerprint, "created_at": manifest.created_at,
+            "generation": manifest.index.generation,
         })
 
     def test_health(self, server):
