@@ -35,7 +35,7 @@ IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
-FEW_TEXTS = 256  # are embedded sooner than torch is imported
+FEW_TEXTS = 64  # are embedded sooner without torch than it is imported
 
 
 def vectors_folder(path: Path, rewrites: int) -> Path:

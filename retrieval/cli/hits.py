@@ -12,7 +12,7 @@ import click
 from retrieval.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
-    from retrieval.show import Picture
+    from retrieval.show import Picture, Way
     from retrieval.types import Hit
 
 
@@ -36,6 +36,10 @@ class Form:
             raise click.UsageError("--paths and --json are two forms of output; choose one.")
         if self.thumbnails and (self.paths or self.as_json or not sys.stdout.isatty()):
             raise click.UsageError("--thumbnails draws in the table on a terminal, and here is none.")
+        if self.thumbnails and not _way():
+            raise click.UsageError(
+                "--thumbnails needs a terminal with colours: set TERM or COLORTERM to what yours can, and not NO_COLOR."
+            )
 
     def print(self, hits: Sequence[Hit]) -> None:
         from retrieval.corpus import addresses
@@ -68,7 +72,13 @@ class Form:
     def _pictures(self, hits: Sequence[Hit]) -> list[Picture]:
         if self.thumbnails is False or not sys.stdout.isatty():
             return []
-        from retrieval.show import draw_all, way
+        from retrieval.show import draw_all
 
-        by = way(os.environ, sys.stdout.encoding) or ("blocks" if self.thumbnails else None)
+        by = _way()
         return draw_all([hit.path for hit in hits], by) if by else []
+
+
+def _way() -> Way | None:
+    from retrieval.show import way
+
+    return way(os.environ, sys.stdout.encoding)

@@ -99,6 +99,12 @@ def test_no_pictures_where_none_are_wanted(photos, options, environ):
     assert not re.search("\x1b_G|▀|\x1bP", shown)
 
 
+def test_thumbnails_that_cannot_be_are_no_silent_loss(photos):
+    with Terminal("search", photos, "a cat", "--thumbnails", TERM="dumb") as terminal:
+        status, shown = terminal.to_the_end()
+    assert status == 2 and "--thumbnails needs a terminal with colours" in shown.replace("\r\n", " ")
+
+
 def test_the_prompt(photos, photo_folder, tmp_path):
     with Terminal("search", photos, "-k", 1, "--no-thumbnails", TERM="xterm", RETRIEVAL_CACHE=str(tmp_path)) as terminal:
         terminal.until("search> ")
