@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.kept import kept, remove
 
 if TYPE_CHECKING:
+    from indexes import IndexSpec
     from retrieval.manifest import EncoderRecord
 
 DIM = 512
@@ -48,12 +49,18 @@ def made_up_path(row: int) -> str:
     return f"/photos/{row:07}.jpg"
 
 
-def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
-    """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet."""
+def make_up(
+    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None
+) -> None:
+    """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet.
+
+    spec  of its index; None is "Flat"
+    """
+    from indexes import IndexSpec
     from retrieval.catalog import Catalog
     from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
-    from retrieval.manifest import EncoderRecord, Manifest
+    from retrieval.manifest import EncoderRecord, IndexRecord, Manifest
     from retrieval.vectors import VectorStore
 
     encoder = encoder or EncoderRecord("made up", DIM, "")
@@ -67,4 +74,4 @@ def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
                 rows,
             )
             store.n += len(rows)
-        Collection(folder, Manifest(encoder), catalog).refresh_index()
+        Collection(folder, Manifest(encoder, IndexRecord(spec or IndexSpec())), catalog).refresh_index()

@@ -29,7 +29,7 @@ from retrieval import fused, query
 from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
-from retrieval.encoders import check_same_encoder, load_recorded_encoder
+from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
 from retrieval.fusion import SUM
 from retrieval.manifest import IndexRecord, Manifest
@@ -40,8 +40,9 @@ from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
 from retrieval.rank.rerank import Reranker
 from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import in_sentences
+from retrieval.results import Results
 from retrieval.searching import Nearest, Wanted, found_hits, refined_hits
-from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit
+from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit, TextEncoder
 from retrieval.vectors import VectorStore
 from retrieval.where import every
 
@@ -49,6 +50,7 @@ Found = TypeVar("Found")
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
+FEW_TEXTS = 64  # are embedded sooner without torch than it is imported
 
 
 def vectors_folder(path: Path, rewrites: int) -> Path:
@@ -70,6 +72,7 @@ class Collection:
         self.catalog = catalog
         self._open_vectors()
         self._encoder: Encoder | None = None
+        self._text_tower: TextEncoder | None = None
         self._device = self._precision = "auto"
         self._remembers_queries = True
         self._query_cache: QueryCache | None = None
@@ -171,6 +174,17 @@ class Collection:
             )
         return self._encoder
 
+    def encoder_for(self, queries: Sequence[query.Query]) -> Encoder | TextEncoder:
+        """What embeds these queries: for a few texts the text tower alone, where that takes no torch."""
+        if self._encoder is None and len(queries) <= FEW_TEXTS and all(one.image is None for one in queries):
+            if self._text_tower is None:
+                self._text_tower = load_recorded_text_tower(
+                    self.manifest.encoder, device=self._device, precision=self._precision
+                )
+            if self._text_tower is not None:
+                return self._text_tower
+        return self.load_encoder()
+
     def index(self, within: str = IMAGES) -> VectorIndex | FlatIndex:
         """The index over the committed vectors: from its file, or rebuilt if that is stale.
 
@@ -249,7 +263,7 @@ class Collection:
         dedup: float | None = None,
         diverse: float | None = None,
         rerank: Reranker | str | None = None,
-    ) -> list[Hit]:
+    ) -> Results:
         """The k best matches of each query, best first, query after query.
 
         queries     texts, paths of image files, or several terms: see `retrieval.query_grammar`
@@ -279,13 +293,13 @@ class Collection:
         )
         return self.answer(parsed, wanted)
 
-    def answer(self, queries: Sequence[query.Query], wanted: Wanted) -> list[Hit]:
+    def answer(self, queries: Sequence[query.Query], wanted: Wanted) -> Results:
         """`search` for parsed queries."""
         wanted = replace(wanted, k=self.checked_k(wanted.k, wanted.within))
         if wanted.where and not self.allowed(wanted.where, wanted.within).any():
-            return []  # for which no encoder has to be loaded
+            return Results()  # for which no encoder has to be loaded
         vectors = self.query_vectors(queries, wanted)
-        return [hit for hits in self.search_each(queries, vectors, wanted) for hit in hits]
+        return Results(hit for hits in self.search_each(queries, vectors, wanted) for hit in hits)
 
     def reranker(self, name: str) -> Reranker:
         """What `search` may look at results again with. Raises EncoderError, RerankError."""
@@ -296,7 +310,7 @@ class Collection:
         encoder = self.manifest.encoder
         if self._remembers_queries and self._query_cache is None:
             self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
-        found = QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, self._query_cache)
+        found = QueryVectors(encoder.dim, self.encoder_for, self._stored, self._query_cache)
         return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -363,7 +377,7 @@ class Collection:
     def _relevance(self, how: Refinement) -> RelevanceModel | None:
         if how.min_score is None:
             return None
-        return relevance_model(self.vectors.chosen(sample(self._live_rows(IMAGES))), self.load_encoder())
+        return relevance_model(self.vectors.chosen(sample(self._live_rows(IMAGES))), self.encoder_for(()))
 
     def _undisturbed(self, find: Callable[[], Found]) -> Found:
         """What `find` reads of index, vectors and catalogue in one state of the collection."""
@@ -403,8 +417,8 @@ class Collection:
         elif record.generation == generation and file.exists():
             return record
         else:
-            self._indexes[within] = self._build_index(within, record.spec, device="cpu")
-            save_index(self._indexes[within], file)
+            self._indexes[within] = built = self._build_index(within, record.spec, device="cpu")
+            save_index(built, file)
         return IndexRecord(record.spec, generation, self._indexes[within].n)
 
     def _flat_index(self, within: str) -> FlatIndex:

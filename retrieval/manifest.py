@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import retrieval
 from indexes import IndexSpec
 from indexes.errors import SpecError
-from retrieval import __version__
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import write_json
 
@@ -59,7 +59,7 @@ class Manifest:
     created_at: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
     )
-    software: str = f"crossmodal-retrieval {__version__}"
+    software: str = field(default_factory=lambda: f"crossmodal-retrieval {retrieval.__version__}")
     schema_version: int = SCHEMA_VERSION
 
     def save(self, collection: Path) -> None:

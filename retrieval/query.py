@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, cast
 
 import numpy as np
 
 from retrieval.errors import ImageError, QueryError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES, open_image
 from retrieval.query_grammar import Term, is_joint, terms, with_weights
-from retrieval.types import Encoder
+from retrieval.types import Encoder, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def opened(query: Query, encoder: Encoder) -> Query:
     return replace(query, image=image)
 
 
-def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
+def embed(queries: Sequence[Query], encoder: Encoder | TextEncoder) -> np.ndarray:
     """Vectors of texts and images, float32 (q, d), unit rows, in order. Raises QueryError for a bad image.
 
     Stored documents and composed queries are for `retrieval.query_vectors`.
@@ -167,7 +167,9 @@ def embed(queries: Sequence[Query], encoder: Encoder) -> np.ndarray:
     if texts:
         vectors[texts] = encoder.encode_texts([queries[index].shown for index in texts])
     if images:
-        vectors[images] = encoder.encode_images([opened(queries[index], encoder).image for index in images])
+        whole = cast(Encoder, encoder)  # half of one is given texts alone, see Collection.encoder_for
+        pictures: list[Any] = [opened(queries[index], whole).image for index in images]
+        vectors[images] = whole.encode_images(pictures)
     return vectors
 
 

@@ -14,7 +14,7 @@ from retrieval.errors import QueryError
 from retrieval.fusion import SUM, fuse
 from retrieval.query import Query, embed
 from retrieval.query_cache import QueryCache
-from retrieval.types import Encoder
+from retrieval.types import Encoder, TextEncoder
 from retrieval.vectors import VectorStore
 
 
@@ -27,7 +27,7 @@ class QueryVectors:
     """
 
     def __init__(
-        self, dim: int, encoder: Callable[[Sequence[Query]], Encoder],
+        self, dim: int, encoder: Callable[[Sequence[Query]], Encoder | TextEncoder],
         stored: Callable[[Sequence[str]], Mapping[str, np.ndarray]], cache: QueryCache | None,
     ):
         self._dim, self._encoder, self._stored, self._cache = dim, encoder, stored, cache

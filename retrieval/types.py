@@ -13,7 +13,19 @@ IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 
 
 @runtime_checkable
-class Encoder(Protocol):
+class TextEncoder(Protocol):
+    """The half of an encoder that embeds texts, into the same space."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts: (n, d)."""
+
+
+@runtime_checkable
+class Encoder(TextEncoder, Protocol):
     """Two towers into one space. Outputs are always float32 (n, d), C-contiguous, unit rows.
 
     name         what the user would pass to --model to get this encoder again
@@ -26,10 +38,6 @@ class Encoder(Protocol):
     batch_size   may be absent: how many images at once keep its device busy
     """
 
-    name: str
-    dim: int
-    fingerprint: str
-
     def prepare(self, image: Image.Image) -> Any:
         """Preprocess one upright RGB image for `encode_prepared`; safe to call from threads."""
 
@@ -38,9 +46,6 @@ class Encoder(Protocol):
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embed upright RGB images: (n, d)."""
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts: (n, d)."""
 
 
 @dataclass(frozen=True)

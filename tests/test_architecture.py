@@ -37,8 +37,8 @@ RETRIEVAL = [
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration",
-    "retrieval.query_vectors  retrieval.fused  retrieval.rank",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show",
+    "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
     "retrieval.searching",
     "retrieval.collection",
     "retrieval.writing  retrieval.batch",
@@ -74,8 +74,8 @@ INSIDE = [
     ],
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
-        "  retrieval.encoders.precision  retrieval.encoders.towers",
-        "retrieval.encoders.preprocess",
+        "  retrieval.encoders.precision  retrieval.encoders.packages",
+        "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
         "retrieval.encoders",
@@ -87,6 +87,10 @@ INSIDE = [
         "retrieval.rank.rerank",
         "retrieval.rank.refinement  retrieval.rank.cross_encoder",
         "retrieval.rank.rerankers",
+    ],
+    [
+        "retrieval.show.blocks  retrieval.show.protocols  retrieval.show.terminal",
+        "retrieval.show",
     ],
     [
         "retrieval.evaluate",
@@ -118,8 +122,8 @@ INSIDE = [
         "retrieval.exchange.importing",
     ],
     [
-        "retrieval.serve.searcher",
-        "retrieval.serve.app",
+        "retrieval.serve.searcher  retrieval.serve.running",
+        "retrieval.serve.app  retrieval.serve.client",
         "retrieval.serve",
     ],
     [
@@ -129,7 +133,7 @@ INSIDE = [
     ],
     [
         "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
-        "retrieval.cli.filters",
+        "retrieval.cli.filters  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
@@ -241,6 +245,7 @@ NEVER = [
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
+    (["retrieval.show"], {"torch", "faiss", "numpy", "open_clip", "sqlite3", "click"}),
     (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
@@ -281,9 +286,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
-    """corpus.remote is a client."""
+    """corpus.remote is a client, serve.client one of our own server."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.corpus.remote"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.serve.client", "retrieval.corpus.remote"}
 
 
 def test_sqlite_lives_in_the_catalogue():

@@ -6,13 +6,19 @@ import sys
 
 import click
 
-from retrieval import __version__
+import retrieval
 from retrieval.cli import (
     benchmark, calibrate, classify, compact, dedup, demo, export, forget, import_, index, info, models, search,
     serve, train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"retrieval, version {retrieval.__version__}")
+        context.exit()
 
 
 @click.group(
@@ -24,7 +30,8 @@ from retrieval.errors import RetrievalError
         "retrieval benchmark Photos.collection --captions captions.csv",
     ),
 )
-@click.version_option(__version__, prog_name="retrieval")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+              help="Show the version and exit.")
 def cli() -> None:
     """Index images, search them by text or by image, and measure how good the search is."""
 

@@ -141,6 +141,26 @@ def refinements(command):
     return command
 
 
+_FORMS = (
+    click.option("--thumbnails/--no-thumbnails", default=None,
+                 help="Pictures in the table: by the protocols of Kitty, iTerm2 or Sixel, or in half blocks.  "
+                 "[default: on a terminal with colours]"),
+    click.option("--paths", is_flag=True, help="Print only the files, each once: of a video's frame, the video."),
+    click.option("-0", "--null", is_flag=True,
+                 help="End paths with NUL instead of a line break, as xargs -0 reads them."),
+    click.option("--html", type=PATH, metavar="FILE",
+                 help="Write a contact sheet too: one file, pictures inside."),
+    click.option("--open", "open_it", is_flag=True, help="Open the contact sheet, or else the best match's file."),
+)
+
+
+def forms(command):
+    """In which form results come."""
+    for option in reversed(_FORMS):
+        command = option(command)
+    return command
+
+
 def table_options(sources: Sequence[str], images: Path | None, image_column: str | None, caption_column: str | None):
     """What the options say of tables. Raises click.UsageError if they do, and no source is a table."""
     from retrieval.corpus.tables import TableOptions, is_table

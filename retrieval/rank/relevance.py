@@ -24,7 +24,7 @@ import numpy as np
 
 from indexes import exact_search
 from retrieval.files import cache_folder, write_atomically
-from retrieval.types import Encoder
+from retrieval.types import TextEncoder
 
 _BACKGROUND = Path(__file__).with_name("background.txt")
 _SAMPLE = 20_000  # images that stand for a larger collection
@@ -41,7 +41,7 @@ class RelevanceModel:
         return np.searchsorted(self.best, scores) / len(self.best)
 
 
-def relevance_model(vectors: Any, encoder: Encoder) -> RelevanceModel:
+def relevance_model(vectors: Any, encoder: TextEncoder) -> RelevanceModel:
     """Of a collection.
 
     vectors  (n, d) float16 or float32 unit rows of its images, or of those `sample` chose
@@ -62,7 +62,7 @@ def background() -> list[str]:
     return _BACKGROUND.read_text(encoding="utf-8").splitlines()
 
 
-def background_vectors(encoder: Encoder) -> np.ndarray:
+def background_vectors(encoder: TextEncoder) -> np.ndarray:
     """Vectors of `background` (b, d), kept in the cache folder by the encoder's fingerprint."""
     captions = background()
     name = hashlib.sha256("\0".join([encoder.fingerprint, *captions]).encode()).hexdigest()[:24]

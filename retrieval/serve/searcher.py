@@ -42,7 +42,8 @@ class Searcher:
 
     A collection that is updated, compacted or rebuilt meanwhile is opened anew when that is done.
 
-    info  what is being searched: collection, images, encoder, index (a factory string)
+    info  what is being searched: collection, images, encoder and its fingerprint, index (a factory
+          string), created_at and generation (which state of the collection)
     """
 
     info: dict[str, Any]
@@ -158,6 +159,9 @@ class Searcher:
         self.info = {
             "collection": str(self._path), "images": images,
             "encoder": collection.manifest.encoder.name, "index": collection.manifest.index.spec.factory,
+            "fingerprint": collection.manifest.encoder.fingerprint,
+            "created_at": collection.manifest.created_at,
+            "generation": collection.manifest.index.generation,
         }
         if before:
             before.close()

@@ -7,6 +7,7 @@ import pytest
 
 from retrieval.collection import Collection
 from retrieval.encoders.openclip import OpenClipEncoder
+from retrieval.manifest import Manifest
 from retrieval.serve import app as room
 
 TEXTS = [f"{what} {where}" for what in ("a cat", "a rocket", "a cup of coffee", "an astronaut", "coins")
@@ -89,8 +90,11 @@ class TestSearch:
 
 class TestInfo:
     def test_what_is_searched(self, server, served_collection, sample_photos):
+        manifest = Manifest.load(served_collection)
         assert server.ask("/info") == (200, {
             "collection": str(served_collection), "images": len(sample_photos), "encoder": "builtin", "index": "Flat",
+            "fingerprint": manifest.encoder.fingerprint, "created_at": manifest.created_at,
+            "generation": manifest.index.generation,
         })
 
     def test_health(self, server):
