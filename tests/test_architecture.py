@@ -33,10 +33,10 @@ RETRIEVAL = [
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.explain",
     "retrieval.collection",
-    "retrieval.writing",
-    "retrieval.maintain  retrieval.compact  retrieval.train",
+    "retrieval.writing  retrieval.named_image",
+    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.captioning",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
     "retrieval.report",
@@ -68,7 +68,8 @@ INSIDE = [
     ],
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
-        "  retrieval.encoders.precision  retrieval.encoders.towers",
+        "  retrieval.encoders.precision  retrieval.encoders.towers  retrieval.encoders.coca"
+        "  retrieval.encoders.relevance",
         "retrieval.encoders.preprocess",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin",
@@ -110,6 +111,8 @@ INSIDE = [
     [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
         "  retrieval.classify.scores",
+        "retrieval.classify.truth  retrieval.classify.tag_scores",
+        "retrieval.classify.tags",
         "retrieval.classify",
     ],
     [
@@ -117,7 +120,8 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.caption"
+        "  retrieval.cli.explain  retrieval.cli.tag",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -217,7 +221,8 @@ NEVER = [
     (["retrieval.collection", "retrieval.query", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
-    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
+    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo", "retrieval.explain",
+      "retrieval.named_image", "retrieval.captioning"],
      {"faiss", "torch", "open_clip"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
@@ -311,6 +316,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.explain", ["numpy", "PIL"]),
+        ("retrieval.captioning", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.serve", []),

@@ -8,7 +8,8 @@ import click
 
 from retrieval import __version__
 from retrieval.cli import (
-    benchmark, classify, compact, demo, export, forget, import_, index, info, models, search, serve, train, watch,
+    benchmark, caption, classify, compact, demo, explain, export, forget, import_, index, info, models, search, serve, tag,
+    train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
@@ -29,7 +30,7 @@ def cli() -> None:
 
 
 for module in (
-    index, watch, search, serve, benchmark, classify, info, compact, forget, import_, export, models, train, demo,
+    index, watch, search, caption, explain, tag, serve, benchmark, classify, info, compact, forget, import_, export, models, train, demo,
 ):
     cli.add_command(module.command)
 
