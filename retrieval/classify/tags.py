@@ -28,11 +28,17 @@ class Rule:
     top          at most so many, the best; None for no limit
     threshold    the least score; None asks for the least probability instead
     probability  share of the label in a softmax over all labels, of scores times the encoder's scale
+
+    Raises ClassesError for a least score or probability that is none.
     """
 
     top: int | None = 3
     threshold: float | None = None
     probability: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.threshold is None or -1 <= self.threshold <= 1) or not 0 <= self.probability <= 1:  # nan is neither
+            raise ClassesError("A threshold is a score from -1 to 1, and a probability is from 0 to 1.")
 
     @property
     def in_words(self) -> str:
@@ -47,10 +53,10 @@ class Rule:
             enough = probabilities >= self.probability
         if self.top is None or self.top >= scores.shape[1]:
             return enough
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.top]
-        among = np.zeros_like(enough)
-        np.put_along_axis(among, best, True, axis=1)
-        return enough & among
+        last = -np.partition(-scores, self.top - 1, axis=1)[:, [self.top - 1]]  # (n, 1), the lowest among the best
+        better, equal = scores > last, scores == last
+        places_left = self.top - better.sum(axis=1, keepdims=True)
+        return enough & (better | (equal & (equal.cumsum(axis=1) <= places_left)))
 
 
 @dataclass(frozen=True)

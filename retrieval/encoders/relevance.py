@@ -36,15 +36,20 @@ def of_positions(
     Raises EncoderError if no features of the tower have a position.
     """
     maps: list[tuple[torch.Tensor, tuple[int, int]]] = []
-    grid = None
+    grid: tuple[int, int] = tuple(pixels.shape[2:])
 
     def keep(_: torch.nn.Module, __: object, output: object) -> None:
         nonlocal grid
         if not isinstance(output, torch.Tensor) or not output.requires_grad or len(output) != 1:
             return
         if output.ndim == 4:
-            grid = _grid(output)
-        if grid and grid[0] * grid[1] > 1 and (output.ndim == 4 or _has_tokens(output, grid)):
+            rows, columns = _grid(output)
+            # Maps only shrink on their way. What is larger again has no positions there, such as
+            # attention's (heads, tokens, channels); what has shrunk to 1 x 1 has none either.
+            if rows * columns == 1 or rows > grid[0] or columns > grid[1]:
+                return
+            grid = rows, columns
+        if output.ndim == 4 or _has_tokens(output, grid):
             maps.append((output, grid))
 
     hooks = [module.register_forward_hook(keep) for module in tower.modules()]

@@ -70,7 +70,7 @@ def test_mistakes(tag, tmp_path):
         (("--label", "cat", "--label", " "), 1, "--label has an empty label"),
         (("--label", "cat"), 1, "nothing to be more probable than"),
         (("--label", "cat", "--threshold", "2"), 2, "--threshold"),
-        (("--label", "cat", "--threshold", "nan"), 2, "--threshold"),
+        (("--label", "cat", "--threshold", "nan"), 1, "A threshold is a score"),
         (("--label", "cat", "--threshold", "0", "--probability", "0.5"), 2, "two rules"),
         (("--label", "cat", "--strict"), 2, "about --truth"),
         (("--label", "cat", "--threshold", "0", "--truth", tmp_path / "gone.csv"), 1, "no file of true labels"),

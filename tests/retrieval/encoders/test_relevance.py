@@ -3,6 +3,7 @@
 import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
 from open_clip.transform import PreprocessCfg
 from PIL import Image
@@ -62,6 +63,7 @@ def test_explaining_changes_no_vector(tiny_encoder, sample_photos):
 
 
 _VIT = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+_TEXT = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
 
 
 @pytest.mark.parametrize(("vision", "shape"), [
@@ -69,20 +71,29 @@ _VIT = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_siz
     ({**_VIT, "pool_type": "avg"}, (4, 4)),
     ({**_VIT, "image_size": [32, 48]}, (4, 6)),
     ({"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}, (2, 2)),
-    ({"image_size": 64, "timm_model_name": "convnext_atto", "timm_pool": "avg", "timm_proj": "linear"}, (2, 2)),
-    ({"image_size": 224, "timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "linear"},
-     (14, 14)),
-    ({"image_size": 224, "timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg",
-      "timm_proj": "linear"}, (7, 7)),  # channels last
-], ids=["ViT", "ViT of means", "ViT not square", "ResNet", "ConvNeXt", "ViT of timm", "Swin"])
+], ids=["ViT", "ViT of means", "ViT not square", "ResNet"])
 def test_every_kind_of_tower_has_positions(vision, shape):
     torch.manual_seed(0)
-    text = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
-    kind = open_clip.CustomTextCLIP if "timm_model_name" in vision else open_clip.CLIP
-    model = kind(embed_dim=16, vision_cfg=vision, text_cfg=text).eval().requires_grad_(False)
+    model = open_clip.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=_TEXT).eval().requires_grad_(False)
     size = vision["image_size"]
     pixels = torch.rand(1, 3, *((size, size) if isinstance(size, int) else size))
-    positions = of_positions(model.encode_image, model.visual, pixels, torch.eye(16)[0])
+    check(of_positions(model.encode_image, model.visual, pixels, torch.eye(16)[0]), shape)
+
+
+@pytest.mark.parametrize(("name", "options", "shape"), [
+    ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, (4, 4)),
+    ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2, "global_pool": "map", "class_token": False}, (4, 4)),  # SigLIP
+    ("convnext_atto", {}, (2, 2)),
+    ("efficientnet_b0", {}, (2, 2)),  # squeezes and excites by maps of 1 x 1
+    ("swin_tiny_patch4_window7_224", {"img_size": 64, "depths": (1, 1, 1, 1)}, (2, 2)),  # channels last
+], ids=["ViT", "ViT with attention pooling", "ConvNeXt", "EfficientNet", "Swin"])
+def test_so_have_those_of_timm(name, options, shape):
+    torch.manual_seed(0)
+    tower = timm.create_model(name, num_classes=0, **options).eval().requires_grad_(False)
+    check(of_positions(tower, tower, torch.rand(1, 3, 64, 64), torch.eye(tower.num_features)[0]), shape)
+
+
+def check(positions, shape):
     assert positions.shape == shape and positions.dtype == np.float32
     assert np.isfinite(positions).all() and np.count_nonzero(positions) == positions.size
 
