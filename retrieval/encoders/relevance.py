@@ -59,7 +59,8 @@ def of_positions(
             score = torch.nn.functional.normalize(features, dim=-1)[0] @ text.clone().float()
             # All at once, then the last that counts: behind the last attention of a ViT, say, there
             # are tokens for every position still, but the class token alone has a gradient.
-            gradients = torch.autograd.grad(score, [features for features, _ in maps], allow_unused=True)
+            kept = [features for features, _ in maps]
+            gradients = torch.autograd.grad(score, kept, allow_unused=True) if kept else ()
     finally:
         for hook in hooks:
             hook.remove()

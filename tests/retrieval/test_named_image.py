@@ -6,6 +6,7 @@ from PIL import Image
 
 from retrieval.collection import Collection
 from retrieval.errors import QueryError
+from retrieval.images import open_image
 from retrieval.maintain import Options, index_sources
 from retrieval.named_image import find_image
 
@@ -22,8 +23,9 @@ def test_a_stored_image_by_id_or_path(collection, photo_folder, tiny_encoder):
     path = photo_folder / "2019" / "beach" / "china.jpg"
     by_id = find_image(collection, "2019/beach/china.jpg")
     assert (by_id.address, by_id.row) == (str(path), dict(collection.catalog.indexed())["2019/beach/china.jpg"])
-    assert by_id.open().size == Image.open(path).size
-    own = tiny_encoder.encode_images([Image.open(path).convert("RGB")])[0]
+    picture, _ = open_image(path)
+    assert by_id.open().size == picture.size
+    own = tiny_encoder.encode_images([picture])[0]
     assert by_id.vector(collection, tiny_encoder) @ own > 0.999
     path.unlink()  # by its path there is no file, but its vector
     gone = find_image(collection, str(path))
@@ -44,6 +46,8 @@ def test_a_file_comes_before_an_id(collection, photo_folder, tmp_path, monkeypat
 def test_names_of_nothing(collection):
     with pytest.raises(QueryError, match="'nothing.jpg' is no file here, and no image of .*; its ids look like "):
         find_image(collection, "nothing.jpg")
+    with pytest.raises(QueryError, match="is no file here"):
+        find_image(collection, "bad\udcff.jpg")
     with pytest.raises(QueryError, match="'' is no file here"):
         find_image(collection, "")
     with pytest.raises(QueryError, match="bad.jpg could not be read when it was indexed: not an image"):

@@ -11,6 +11,7 @@ from PIL import Image
 from retrieval.encoders import preprocess
 from retrieval.encoders.relevance import of_positions, seen_part
 from retrieval.errors import EncoderError
+from retrieval.images import open_image
 
 
 class MeanColour(torch.nn.Module):
@@ -37,7 +38,7 @@ def test_a_red_half_speaks_for_red():
 
 
 def test_the_built_in_encoders_are_shares_of_its_inner_product(builtin_encoder, sample_photos):
-    image = Image.open(next(path for path in sample_photos if path.name == "chelsea.png")).convert("RGB")
+    image, _ = open_image(next(path for path in sample_photos if path.name == "chelsea.png"))
     text = builtin_encoder.encode_texts(["a cat"])[0]
     positions, box = builtin_encoder.relevance(image, text)
     assert positions.shape == (7, 7) and box == (0, 0, *image.size)
@@ -55,7 +56,7 @@ def test_the_built_in_encoders_are_shares_of_its_inner_product(builtin_encoder, 
 
 
 def test_explaining_changes_no_vector(tiny_encoder, sample_photos):
-    image = Image.open(sample_photos[0]).convert("RGB")
+    image, _ = open_image(sample_photos[0])
     before = tiny_encoder.encode_images([image])
     tiny_encoder.relevance(image, tiny_encoder.encode_texts(["a dog"])[0])
     np.testing.assert_array_equal(tiny_encoder.encode_images([image]), before)
@@ -84,13 +85,15 @@ def test_every_kind_of_tower_has_positions(vision, shape):
     ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, (4, 4)),
     ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2, "global_pool": "map", "class_token": False}, (4, 4)),  # SigLIP
     ("convnext_atto", {}, (2, 2)),
-    ("efficientnet_b0", {}, (2, 2)),  # squeezes and excites by maps of 1 x 1
-    ("swin_tiny_patch4_window7_224", {"img_size": 64, "depths": (1, 1, 1, 1)}, (2, 2)),  # channels last
-], ids=["ViT", "ViT with attention pooling", "ConvNeXt", "EfficientNet", "Swin"])
+    ("mobilenetv3_small_050", {}, (2, 2)),  # squeezes and excites by maps of 1 x 1
+    ("swin_tiny_patch4_window7_224", {
+        "img_size": 64, "depths": (1, 1, 1, 1), "embed_dim": 16, "num_heads": (1, 1, 1, 1)}, (2, 2)),  # channels last
+], ids=["ViT", "ViT with attention pooling", "ConvNeXt", "MobileNet", "Swin"])
 def test_so_have_those_of_timm(name, options, shape):
     torch.manual_seed(0)
     tower = timm.create_model(name, num_classes=0, **options).eval().requires_grad_(False)
-    check(of_positions(tower, tower, torch.rand(1, 3, 64, 64), torch.eye(tower.num_features)[0]), shape)
+    pixels = torch.rand(1, 3, 64, 64)
+    check(of_positions(tower, tower, pixels, torch.eye(tower(pixels).shape[1])[0]), shape)
 
 
 def check(positions, shape):
