@@ -102,7 +102,7 @@ def test_occlusion_finds_the_only_place_with_the_colour():
     assert explained.heat.shape == (160, 320)
     row, column = np.unravel_index(explained.heat.argmax(), explained.heat.shape)
     assert row < 80 and column >= 240
-    assert explained.heat[:80, 260:].min() > 0.5 > explained.heat[:, :200].max()
+    assert explained.heat[:40, 280:].min() > 0.7 > 0.2 > explained.heat[:, :180].max()
     assert explained.score == pytest.approx(float(Colours().encode_images([image])[0] @ [1, 0, 0]), abs=0.01)
 
 
