@@ -110,6 +110,13 @@ class Captions:
             " ORDER BY document, position"
         ))
 
+    def of_path(self, path: str) -> tuple[str, ...]:
+        """Those of the document there."""
+        return tuple(text for (text,) in self._select(
+            "SELECT text FROM captions JOIN documents ON documents.key = captions.document WHERE path = ?"
+            " ORDER BY position", path
+        ))
+
     def by_document_row(self, start: int, stop: int) -> dict[int, tuple[str, ...]]:
         """Vector row of the image -> its captions, for those in rows start..stop - 1."""
         return _grouped(self._select(

@@ -190,6 +190,12 @@ class Catalog:
         """(id, vector row) of every embedded document, by row."""
         return self._select("SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row")
 
+    def find(self, name: str) -> tuple[str, str, int | None, str | None] | None:
+        """(id, path, vector row, error) of the document with this id, or else this path."""
+        found = self._select("SELECT id, path, row, error FROM documents WHERE id = ?"
+                             " UNION ALL SELECT id, path, row, error FROM documents WHERE path = ?", name, name)
+        return found[0] if found else None
+
     def described(self, start: int, stop: int) -> list[tuple[int, Document]]:
         """(vector row, document) of every embedded document in rows start..stop - 1, by row."""
         names = ", ".join(field.name for field in fields(ImageFacts))

@@ -36,6 +36,10 @@ class Encoder(TextEncoder, Protocol):
                  at most; images need not be decoded much larger than that (see
                  `retrieval.images.open_image`, at_least)
     batch_size   may be absent: how many images at once keep its device busy
+    logit_scale  may be absent: what training multiplied cosines by
+    relevance    may be absent: (image, text vector) to what each position contributes, see
+                 `retrieval.encoders.relevance`
+    writes_captions  may be absent or False: whether `write_captions` (images to sentences) works
     """
 
     def prepare(self, image: Image.Image) -> Any:

@@ -37,12 +37,13 @@ RETRIEVAL = [
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show"
+    "  retrieval.explain",
     "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
     "retrieval.searching",
     "retrieval.collection",
-    "retrieval.writing  retrieval.batch",
-    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups",
+    "retrieval.writing  retrieval.batch  retrieval.named_image",
+    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups  retrieval.captioning",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
     "retrieval.report  retrieval.calibrating",
@@ -74,7 +75,8 @@ INSIDE = [
     ],
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
-        "  retrieval.encoders.precision  retrieval.encoders.packages",
+        "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
+        "  retrieval.encoders.relevance",
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
@@ -129,6 +131,8 @@ INSIDE = [
     [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
         "  retrieval.classify.scores",
+        "retrieval.classify.truth  retrieval.classify.tag_scores",
+        "retrieval.classify.tags",
         "retrieval.classify",
     ],
     [
@@ -138,7 +142,7 @@ INSIDE = [
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
         "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"
-        "  retrieval.cli.dedup",
+        "  retrieval.cli.dedup  retrieval.cli.caption  retrieval.cli.explain  retrieval.cli.tag",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -239,7 +243,8 @@ NEVER = [
       "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
-    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
+    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo", "retrieval.explain",
+      "retrieval.named_image", "retrieval.captioning"],
      {"faiss", "torch", "open_clip"}),
     (["retrieval.rank", "retrieval.searching", "retrieval.duplicate_groups"], {"faiss", "open_clip", "PIL"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
@@ -341,6 +346,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.explain", ["numpy", "PIL"]),
+        ("retrieval.captioning", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.serve", []),

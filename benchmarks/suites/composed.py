@@ -52,6 +52,7 @@ def cases(quick: bool) -> list[Case]:
 def found(settings: Mapping[str, Any], work: Path, asked: str, fusion: str = "sum") -> Measure:
     """R@1 and R@10 in percent, with the ends of their 95 % intervals."""
     from retrieval.collection import Collection
+    from retrieval.searching import Wanted
 
     source = _source()
     captions = _captions(source)
@@ -65,8 +66,8 @@ def found(settings: Mapping[str, Any], work: Path, asked: str, fusion: str = "su
 
     def measure() -> Metrics:
         with Collection.open(collection, remember_queries=False) as opened:
-            vectors = opened.query_vectors([query for *_, query in queries], fusion)
-            hits = opened.search_each([""] * len(queries), vectors, AT_MOST + 2, within=settings["within"])
+            wanted, parsed = Wanted(AT_MOST + 2, settings["within"], fusion=fusion), [query for *_, query in queries]
+            hits = opened.search_each(parsed, opened.query_vectors(parsed, wanted), wanted)
         return _recalls([_rank(one, name, caption) for one, (name, caption, _) in zip(hits, queries)],
                         [name for name, *_ in queries])
 

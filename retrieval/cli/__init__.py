@@ -8,8 +8,8 @@ import click
 
 import retrieval
 from retrieval.cli import (
-    benchmark, calibrate, classify, compact, dedup, demo, export, forget, import_, index, info, models, search,
-    serve, train, watch,
+    benchmark, calibrate, caption, classify, compact, dedup, demo, explain, export, forget, import_, index, info,
+    models, search, serve, tag, train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
@@ -37,8 +37,8 @@ def cli() -> None:
 
 
 for module in (
-    index, watch, search, serve, benchmark, calibrate, classify, info, dedup, compact, forget, import_, export,
-    models, train, demo,
+    index, watch, search, caption, explain, tag, serve, benchmark, calibrate, classify, info, dedup, compact,
+    forget, import_, export, models, train, demo,
 ):
     cli.add_command(module.command)
 

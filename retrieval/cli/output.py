@@ -8,8 +8,9 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Sequence
 
 import click
 
@@ -102,6 +103,17 @@ def print_rows(
         console.print(table)
     sys.stdout.write(drawn_over(printed.get(), pictures))
     sys.stdout.flush()
+
+
+def stream_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """`print_rows` for more rows than memory should hold: on a terminal, a table for every thousand."""
+    if sys.stdout.isatty():
+        rows = iter(rows)
+        while part := list(islice(rows, 1000)):
+            print_rows(columns, part)
+        return
+    for row in chain([columns], rows):
+        print_rows(row, [])
 
 
 def print_facts(facts: dict[str, Any], *, title: str = "") -> None:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from retrieval import batch
-from retrieval.batch import Settings, answer
+from retrieval.batch import answer
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
+from retrieval.searching import Wanted
 from retrieval.where import parse
 
 
@@ -22,7 +23,7 @@ def opened(tmp_path_factory, sample_photos, tiny_encoder):
         yield opened
 
 
-def answered(opened, lines, settings=Settings(k=1)):
+def answered(opened, lines, settings=Wanted(k=1)):
     """(hits of each query, what was refused)."""
     refused = []
     hits = list(answer(opened, lines, settings, lambda line, error: refused.append((line, str(error)))))
@@ -52,14 +53,14 @@ def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
             taken.append(number)
             yield f"query {number}"
 
-    hits = answer(opened, lines(), Settings(k=1), None)
+    hits = answer(opened, lines(), Wanted(k=1), None)
     assert next(hits)[0].query == "query 0" and len(taken) == 4
     assert [found[0].query for found in hits] == [f"query {number}" for number in range(1, 12)]
 
 
 def test_filters_of_lines_and_of_all(opened):
     ids = [id for id, _ in opened.catalog.indexed()]
-    settings = Settings(k=8, where=parse(f"id != '{ids[0]}'"))
+    settings = Wanted(k=8, where=parse(f"id != '{ids[0]}'"))
     lines = [json.dumps({"query": "a", "where": f"id in ('{ids[0]}', '{ids[1]}')"}), "a", '{"query": "a", "where": "id = x"}']
     hits, refused = answered(opened, lines, settings)
     assert [sorted(hit.id for hit in found) for found in hits] == [[ids[1]], sorted(ids[1:]), []]
@@ -90,7 +91,7 @@ def test_bad_lines_are_named_and_the_others_answered(opened, tmp_path):
 def test_progress_counts_lines(opened, monkeypatch):
     monkeypatch.setattr(batch, "AT_ONCE", 2)
     counts = []
-    list(answer(opened, ["a", '"b', "", "c"], Settings(k=1), lambda *_: None, counts.append))
+    list(answer(opened, ["a", '"b', "", "c"], Wanted(k=1), lambda *_: None, counts.append))
     assert counts == [2, 1]
 
 
@@ -100,4 +101,4 @@ def test_nothing_else_is_caught(opened):
         raise OSError("the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        list(answer(opened, lines(), Settings(k=1), lambda *_: None))
+        list(answer(opened, lines(), Wanted(k=1), lambda *_: None))

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from retrieval.query import Query, parse
-from retrieval.rank.templates import AUTO, OFF, ON, TEMPLATES, embed_in_sentences
+from retrieval.query_vectors import QueryVectors
+from retrieval.rank.templates import AUTO, OFF, ON, TEMPLATES, in_sentences
+
+
+def embed_in_sentences(queries, encoder, templates):
+    vectors = QueryVectors(encoder.dim, lambda _: encoder, lambda ids: {}, None)
+    return vectors.of(in_sentences(queries, encoder.name, templates))
 
 
 @pytest.mark.parametrize("text", ["dog", "a dog", "The dog"])

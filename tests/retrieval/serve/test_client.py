@@ -11,6 +11,7 @@ import pytest
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
 from retrieval.query import parse
+from retrieval.searching import Wanted
 from retrieval.serve import client, running
 
 
