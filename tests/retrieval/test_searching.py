@@ -79,7 +79,7 @@ def test_auto_gives_relevance_and_leaves_out_what_has_little(opened, tiny_encode
 
 
 def test_auto_is_for_texts(opened, made):
-    with pytest.raises(QueryError, match="coffee.png is an image, and min-score auto is estimated for texts. Give a number"):
+    with pytest.raises(QueryError, match="coffee.png is not of words alone, and min-score auto is estimated for texts. Give a number"):
         opened.search(str(made.parent / "photos" / "coffee.png"), 3, min_score="auto")
 
 
