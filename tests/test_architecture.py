@@ -88,7 +88,7 @@ INSIDE = [
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs",
+        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.references",
         "retrieval.train.projections",
     ],
     [
