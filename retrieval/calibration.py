@@ -28,6 +28,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from indexes import Matches, search_biased
 from retrieval import encoders
 from retrieval.errors import CollectionError
 from retrieval.files import write_atomically
@@ -157,6 +158,22 @@ def biases_of(
             if other != file:
                 other.unlink()
     return biases
+
+
+def calibrated_search(
+    index: Any, queries: np.ndarray, k: int, biases: np.ndarray, calibrated: Sequence[bool]
+) -> Matches:
+    """Search for queries (q, d), with the bias for those that are calibrated: scores, rows (q, k).
+
+    calibrated  which of the q are; others are searched for as ever
+    """
+    chosen = np.asarray(calibrated, bool)
+    if chosen.all():
+        return search_biased(index, queries, k, biases)
+    matches = index.search(queries, k)
+    for whole, part in zip(matches, search_biased(index, queries[chosen], k, biases)):
+        whole[chosen] = part
+    return matches
 
 
 def _stored(file: Path) -> np.ndarray:

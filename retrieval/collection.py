@@ -20,12 +20,11 @@ from typing import Sequence
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, Matches, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
-    search_biased,
+    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
 )
 from indexes.errors import IndexFileError
 from retrieval import query
-from retrieval.calibration import Calibration, biases_of, calibration_of
+from retrieval.calibration import Calibration, biases_of, calibrated_search, calibration_of
 from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
@@ -257,21 +256,6 @@ class Collection:
         each = self.search_each(shown, vectors, k, within=within, calibrated=calibrated)
         return [hit for hits in each for hit in hits]
 
-    def _matches(
-        self, vectors: np.ndarray, k: int, within: str, calibrated: Sequence[bool] | None
-    ) -> Matches:
-        chosen = np.zeros(len(vectors), bool) if calibrated is None else np.asarray(calibrated, bool)
-        index = self.index(within)
-        biases = self.biases() if within == IMAGES and chosen.any() else None
-        if biases is None:
-            return index.search(vectors, k)
-        if chosen.all():
-            return search_biased(index, vectors, k, biases)
-        matches = index.search(vectors, k)
-        for whole, part in zip(matches, search_biased(index, vectors[chosen], k, biases)):
-            whole[chosen] = part
-        return matches
-
     def search_each(
         self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES,
         calibrated: Sequence[bool] | None = None,
@@ -279,7 +263,11 @@ class Collection:
         """`search_vectors` with a list for each query, q in all."""
         while True:
             try:
-                matches = self._matches(vectors, k, within, calibrated)
+                biases = self.biases() if within == IMAGES and calibrated is not None and any(calibrated) else None
+                if biases is None:
+                    matches = self.index(within).search(vectors, k)
+                else:
+                    matches = calibrated_search(self.index(within), vectors, k, biases, calibrated)
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
