@@ -126,6 +126,14 @@ def calibration_of(collection: Path, encoder: str) -> Calibration | None:
     return None
 
 
+def carry_over(old: Path, new: Path) -> None:
+    """Give a collection the references of another of the same encoder, if it has some. Raises OSError."""
+    own = old / FOLDER / FILE_NAME
+    if own.exists():
+        (new / FOLDER).mkdir(exist_ok=True)
+        write_atomically(new / FOLDER / FILE_NAME, own.read_bytes())
+
+
 def biases_of(
     collection: Path, calibration: Calibration, vectors: Any, rewrites: int, *, keep: bool = False
 ) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from retrieval import ingest
+from retrieval.calibration import carry_over
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.corpus.found import Scan
@@ -145,6 +146,8 @@ def index_sources(
         try:
             to_the_end = replace(watcher, stop=lambda: False)
             report = _make(target, sources, found, options, to_the_end, encoder)
+            if old and old.encoder == Manifest.load(target).encoder:
+                carry_over(path, target)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise

@@ -41,6 +41,7 @@ def command(collection, as_json) -> None:
                 for record in (manifest.index, manifest.captions) if record
             ),
             **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),
+            "calibration": _calibration(opened.calibration),
             "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
             "created_at": manifest.created_at,
             "software": manifest.software,
@@ -61,3 +62,9 @@ def command(collection, as_json) -> None:
     if dead > WORTH_COMPACTING * rows:
         click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)
+
+
+def _calibration(calibration) -> str:
+    if calibration is None:
+        return "none"
+    return f"weight {calibration.weight:g}, nearest {calibration.k} of {len(calibration.references)} references ({calibration.source})"
