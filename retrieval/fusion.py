@@ -17,7 +17,8 @@ def fuse(vectors: np.ndarray, weights: np.ndarray, how: str = SUM) -> np.ndarray
     """One unit vector float32 (d,) of unit rows (t, d) and their weights (t,).
 
     how  "sum"      w_1 x_1 + w_2 x_2 + ..., normalised; negative weights subtract
-         "product"  sign(x) |x|^w of each component, multiplied, normalised
+         "product"  sign(x) |x|^w of each component, multiplied, normalised; for encoders trained to
+                    be used so, for others it finds little
          "slerp"    the mean on the sphere: of two terms the point that divides the arc between them
                     as the weights say (Shoemake 1985), of more the one towards which their weighted
                     arcs balance (Buss and Fillmore 2001); it does not depend on their order

@@ -104,18 +104,18 @@ def _composed(
 ) -> Query:
     """images: the terms that are known to be files already."""
     found = with_weights(found, weights)
-    queries = [images.get(term.text) or _of_term(term) for term in found]
+    queries = [_of_term(term, images) for term in found]
     if len(found) == 1 and found[0].weight == 1:
         return queries[0]
     return Query(shown.strip(), terms=tuple((term.weight, one) for term, one in zip(found, queries)))
 
 
-def _of_term(term: Term) -> Query:
+def _of_term(term: Term, images: Mapping[str, Query]) -> Query:
     if term.kind == "id":
         return Query(f"id:{term.text}", document=term.text)
     if term.kind == "words":
         return Query(term.text)
-    image = _image_file(term.text)
+    image = images.get(term.text) or _image_file(term.text)
     if image is None and _is_named_as_image(term.text):
         raise QueryError(f"There is no image file {term.text}. To search by text, write words.")
     return image or text_query(term.text)

@@ -10,8 +10,8 @@ from retrieval.cli.options import PLACE
 
 _OPTIONS = (
     click.option("--where", metavar="FILTER",
-                 help="Only images of which this is true: \"taken >= 2024-06 and camera ~ 'Pixel'\". See below."),
-    click.option("--near", metavar="LAT,LON,KM", help="Only images taken so near to a place, in degrees."),
+                 help="Only images of which this is true: \"taken >= 2024-06 and camera ~ 'Pixel'\"; the words are above."),
+    click.option("--near", metavar="LAT,LON,KM", help="Only images taken within so many kilometres of a place in degrees."),
     click.option("--after", metavar="DATE", help="Only images taken since then: 2024, 2024-06, 2024-06-01."),
     click.option("--before", metavar="DATE", help="Only images taken before then."),
     click.option("--camera", metavar="TEXT", help="Only images of a camera whose name contains this."),
