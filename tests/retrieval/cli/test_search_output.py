@@ -5,20 +5,19 @@ import re
 import stat
 import subprocess
 import sys
+import tarfile
 
 import pytest
-
-from retrieval.maintain import Options, index_sources
 
 pty = pytest.importorskip("pty")  # not on Windows
 
 
 @pytest.fixture
-def photos(photo_folder, builtin_encoder, tmp_path):
-    """A collection of the built-in encoder, whose words load in no time."""
-    path = tmp_path / "photos.collection"
-    index_sources([photo_folder], path, Options("builtin", "cpu", "float32"))
-    return path
+def photos(photo_folder, collection_of_words, tmp_path):
+    seen = {"chelsea.png": "a cat", "rocket.jpg": "a rocket", "coffee.png": "a cup of coffee",
+            "flower.jpg": "a flower", "astronaut.png": "an astronaut", "2019/beach/china.jpg": "a temple"}
+    return collection_of_words(
+        tmp_path / "photos.collection", {photo_folder / name: words for name, words in seen.items()})
 
 
 class Terminal:
@@ -75,7 +74,7 @@ def test_kitty_gets_pictures_and_a_table(photos):
     with Terminal("search", photos, "a cat", "-k", 2, TERM="xterm-kitty") as terminal:
         status, shown = terminal.to_the_end()
     assert status == 0
-    assert len(re.findall(r"\x1b7\x1b\[7A\x1b\[2C\x1b_Ga=T,f=100,q=2,C=1,r=7,m=[01];iVBOR", shown)) == 2  # PNG
+    assert len(re.findall(r"\x1b7\x1b\[7A\x1b\[2C\x1b_Ga=T,f=100,q=2,C=1,(?:c=20|r=7),m=[01];iVBOR", shown)) == 2  # PNG
     assert "chelsea.png" in shown and "│" in shown and "▀" not in shown
 
 
@@ -142,14 +141,13 @@ def test_paths_for_xargs(run, photos, photo_folder):
     assert run("search", photos, "a cat", "an animal", "-k", 6, "--paths", "-0").out == "".join(f"{path}\0" for path in paths)
 
 
-def test_paths_of_what_is_no_file_of_its_own(run, photo_folder, tmp_path, write_video, builtin_encoder):
-    import tarfile
-
+def test_paths_of_what_is_no_file_of_its_own(run, photo_folder, tmp_path, write_video, collection_of_words):
     video = write_video(tmp_path / "grey.mp4", [20] * 10 + [230] * 10)
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
         archive.add(photo_folder / "rocket.jpg", "rocket.jpg")
-    path = tmp_path / "mixed.collection"
-    assert run("index", tmp_path / "photos.tar", video, "-o", path, "--model", "builtin", "--video-every", 1).status == 0
+    path = collection_of_words(tmp_path / "mixed.collection", {
+        f"{tmp_path}/photos.tar#rocket.jpg": "a rocket", f"{video}#t=0": "night", f"{video}#t=1": "day",
+    })
     done = run("search", path, "a rocket", "--paths")
     assert done.out == f"{video}\n"  # two frames, one file
     assert done.err == f"Left out 1 that are no files of their own, such as {tmp_path}/photos.tar#rocket.jpg\n"
