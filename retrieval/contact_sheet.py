@@ -50,7 +50,7 @@ def write_contact_sheet(path: Path, title: str, hits: Mapping[str, Sequence[Hit]
 def contact_sheet(hits: Mapping[str, Sequence[Hit]]) -> str:
     """The sheet as a part of a page, its style included: one section per query, best match first."""
     sections = "\n".join(_section(query, found) for query, found in hits.items())
-    return f'<style>{_SHEET_STYLE}</style>\n<div class="contact-sheet">\n{sections}\n</div>'
+    return f'<style>{_SHEET_STYLE}</style>\n<article class="contact-sheet">\n{sections}\n</article>'
 
 
 def _section(query: str, hits: Sequence[Hit]) -> str:

@@ -7,7 +7,6 @@ from PIL import Image
 
 import retrieval
 from retrieval import Collection, Results
-from retrieval.maintain import Options, index_sources
 from retrieval.types import Hit
 
 
@@ -41,11 +40,13 @@ def test_a_notebook_shows_thumbnails(photo_folder):
     assert all(name.strip().startswith(".contact-sheet ") for rule in rules for name in rule.split(","))
 
 
-def test_the_three_lines_of_the_manual(photo_folder, tmp_path, builtin_encoder):
-    index_sources([photo_folder], tmp_path / "photos.collection", Options("builtin", "cpu", "float32"))
+def test_the_three_lines_of_the_manual(photo_folder, tmp_path, collection_of_words):
+    collection_of_words(tmp_path / "photos.collection", {
+        photo_folder / "rocket.jpg": "a rocket", photo_folder / "chelsea.png": "a cat"})
     results = Collection.open(tmp_path / "photos.collection").search("a cat", k=2)
     assert isinstance(results, Results)
-    assert [hit.rank for hit in results] == [1, 2] and results[0].id == "chelsea.png"
+    assert [(hit.rank, hit.id) for hit in results] == [(1, "chelsea.png"), (2, "rocket.jpg")]
+    assert results[0].score > 0.999 > results[1].score
 
 
 def test_type_checkers_are_told_of_every_name():

@@ -74,6 +74,12 @@ def test_another_state_of_the_collection_is_not_asked_for(changing, photo_folder
         assert asked(changing, ["a cat"], 1) is None
 
 
+@pytest.fixture
+def quiet(collection_of_words, photo_folder, tmp_path):
+    """A collection that no server serves."""
+    return collection_of_words(tmp_path / "photos.collection", {photo_folder / "rocket.jpg": "a rocket"})
+
+
 def record(path, **changes):
     known = {"collection": str(path), "host": "127.0.0.1", "port": 9, "pid": os.getpid(),
              "machine": running.platform.node(), "started_at": "2026-01-01T00:00:00+00:00"}
@@ -83,34 +89,34 @@ def record(path, **changes):
     return file
 
 
-def test_records_that_servers_left_when_they_were_killed(changing):
+def test_records_that_servers_left_when_they_were_killed(quiet):
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    record(changing, pid=int(ended.stdout))
-    assert running.find(changing) is None
-    record(changing, machine="another one")
-    assert running.find(changing) is None
-    record(changing).write_text("{")
-    assert running.find(changing) is None
-    record(changing)  # its number is another process's by now
-    assert running.find(changing).port == 9 and asked(changing, ["a cat"], 1) is None
+    record(quiet, pid=int(ended.stdout))
+    assert running.find(quiet) is None
+    record(quiet, machine="another one")
+    assert running.find(quiet) is None
+    record(quiet).write_text("{")
+    assert running.find(quiet) is None
+    record(quiet)  # its number is another process's by now
+    assert running.find(quiet).port == 9 and asked(quiet, ["a cat"], 1) is None
 
 
-def test_who_does_not_answer_is_not_waited_for(changing):
+def test_who_does_not_answer_is_not_waited_for(quiet):
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        record(changing, port=silent.getsockname()[1])
-        assert asked(changing, ["a cat"], 1) is None
+        record(quiet, port=silent.getsockname()[1])
+        assert asked(quiet, ["a cat"], 1) is None
 
 
-def test_a_server_of_something_else_is_not_asked(changing, server):
-    record(changing, port=int(server.address.rpartition(":")[2]))
-    assert asked(changing, ["a cat"], 1) is None
+def test_a_server_of_something_else_is_not_asked(quiet, server):
+    record(quiet, port=int(server.address.rpartition(":")[2]))
+    assert asked(quiet, ["a cat"], 1) is None
 
 
-def test_the_latest_record_stays_when_an_earlier_server_ends(changing):
-    with running.recorded(changing, "0.0.0.0", 8000):
-        assert running.find(changing).host == "127.0.0.1"
-        with running.recorded(changing, "::", 8001):
+def test_the_latest_record_stays_when_an_earlier_server_ends(quiet):
+    with running.recorded(quiet, "0.0.0.0", 8000):
+        assert running.find(quiet).host == "127.0.0.1"
+        with running.recorded(quiet, "::", 8001):
             pass
-        assert running.find(changing) is None
-        record(changing, port=8002)
-    assert running.find(changing).port == 8002
+        assert running.find(quiet) is None
+        record(quiet, port=8002)
+    assert running.find(quiet).port == 8002
