@@ -127,8 +127,8 @@ _REFINEMENTS = (
                  help="Spread the results: WEIGHT is that of the score, the rest that of being unlike those "
                  "before.  [without a value: 0.7]"),
     click.option("--rerank", metavar="MODEL",
-                 help="Order the best 100 by another, larger encoder, named as for `retrieval index`, or by "
-                 "a cross-encoder: match, or the folder of one trained with --task match."),
+                 help="Order the best 100 by another, larger encoder, named as for `retrieval index`, or the "
+                 "best 20 by a cross-encoder: the folder of one trained with --task match."),
     click.option("--templates", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
                  help="Put queries of up to three words into sentences; auto: of one word, for models that it helps."),
 )

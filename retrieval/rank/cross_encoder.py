@@ -26,10 +26,11 @@ from retrieval.encoders.tokens import TowerTokens
 from retrieval.errors import EncoderError, QueryError, RerankError
 from retrieval.files import write_json
 from retrieval.query import Query
-from retrieval.rank.rerank import DEPTH, Stored, recalled
+from retrieval.rank.rerank import Stored, recalled
 from retrieval.rank.vector_cache import VectorCache
 from retrieval.types import Encoder
 
+DEPTH = 20  # a pass for each image and query
 CONFIG_FILE, WEIGHTS_FILE = "match.json", "match.safetensors"
 
 
@@ -158,15 +159,14 @@ def _in_spreads(scores: np.ndarray) -> np.ndarray:
     return (scores - scores.mean()) / max(float(scores.std()), 1e-6)
 
 
-def load_cross_encoder(name: str, own: Encoder, cache: Path) -> CrossReranker:
-    """The cross-encoder in the folder `name`.
+def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker:
+    """The cross-encoder in a folder.
 
     own    the dual encoder, which must be the one whose towers it was trained on
     cache  folder for what is kept of images
 
     Raises RerankError.
     """
-    folder = Path(name)
     if not (folder / CONFIG_FILE).is_file():
         raise RerankError(
             f"There is no cross-encoder in {folder} (no {CONFIG_FILE}). Train one: retrieval train IMAGES "
@@ -186,7 +186,7 @@ def load_cross_encoder(name: str, own: Encoder, cache: Path) -> CrossReranker:
         )
     shape = (model.shape.places, model.shape.width)
     try:
-        return CrossReranker(name, model, own, VectorCache(cache, config["identity"], shape))
+        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape))
     except EncoderError as error:
         raise RerankError(str(error)) from error
 

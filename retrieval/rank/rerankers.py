@@ -11,6 +11,8 @@ from retrieval.rank.vector_cache import VectorCache
 from retrieval.types import Encoder
 
 FOLDER = "rerank"  # in the cache
+MATCH = "match"  # the cross-encoder that comes with the built-in encoder
+_MATCH_FOLDER = Path(__file__).with_name("match")
 
 
 def load_reranker(name: str, own: Encoder, *, device: str = "auto", precision: str = "auto") -> Reranker:
@@ -20,9 +22,10 @@ def load_reranker(name: str, own: Encoder, *, device: str = "auto", precision: s
 
     Raises EncoderError, RerankError.
     """
-    if name == "match" or (Path(name) / "match.json").is_file():
+    folder = _MATCH_FOLDER if name == MATCH else Path(name)
+    if name == MATCH or (folder / "match.json").is_file():
         from retrieval.rank.cross_encoder import load_cross_encoder
 
-        return load_cross_encoder(name, own, cache_folder() / FOLDER)
+        return load_cross_encoder(folder, own, cache_folder() / FOLDER)
     encoder = load_encoder(name, device=device, precision=precision)
     return EncoderReranker(encoder, VectorCache(cache_folder() / FOLDER, encoder.fingerprint, (encoder.dim,)))

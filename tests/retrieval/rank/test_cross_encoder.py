@@ -71,7 +71,7 @@ def test_where_something_is_matters(model):
 
 
 def test_scores_are_of_both_encoders_in_spreads(folder, builtin_encoder, images, tmp_path):
-    reranker = load_cross_encoder(str(folder), builtin_encoder, tmp_path)
+    reranker = load_cross_encoder(folder, builtin_encoder, tmp_path)
     first = np.linspace(0.4, 0.1, len(images)).astype(np.float32)
     found = reranker.scores(parse("a cat"), images, first)
     model, tokens = CrossEncoder(SHAPE).eval(), TowerTokens(builtin_encoder)
@@ -97,14 +97,14 @@ def test_a_kept_image_need_not_be_there_any_more(folder, builtin_encoder, images
 
 
 def test_images_as_queries_are_refused(folder, builtin_encoder, images, tmp_path):
-    reranker = load_cross_encoder(str(folder), builtin_encoder, tmp_path)
+    reranker = load_cross_encoder(folder, builtin_encoder, tmp_path)
     with pytest.raises(QueryError, match="is an image, and a cross-encoder reads a text with an image"):
         reranker.scores(parse(images[0].path), images, np.zeros(len(images), np.float32))
 
 
 def test_what_is_no_cross_encoder(builtin_encoder, tmp_path):
     with pytest.raises(RerankError, match="There is no cross-encoder in .*nothing.*--task match"):
-        load_cross_encoder(str(tmp_path / "nothing"), builtin_encoder, tmp_path)
+        load_cross_encoder(tmp_path / "nothing", builtin_encoder, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["config", "weights", "shape"])
@@ -117,9 +117,9 @@ def test_damage_is_named(folder, builtin_encoder, tmp_path, damage):
     else:
         (folder / "match.json").write_text(json.dumps({**config, "shape": {**config["shape"], "width": 32}}))
     with pytest.raises(RerankError, match="is damaged.*Train it again"):
-        load_cross_encoder(str(folder), builtin_encoder, tmp_path)
+        load_cross_encoder(folder, builtin_encoder, tmp_path)
 
 
 def test_another_encoders_collection_is_refused(folder, tiny_encoder, tmp_path):
     with pytest.raises(RerankError, match="reads the towers of an encoder with fingerprint"):
-        load_cross_encoder(str(folder), tiny_encoder, tmp_path)
+        load_cross_encoder(folder, tiny_encoder, tmp_path)
