@@ -12,6 +12,7 @@ from indexes import build
 from indexes import vectors as vectors_module
 from indexes.build import build_index
 from indexes.errors import SpecError, VectorError, VectorIndexError
+from indexes.exact import exact_search
 from indexes.layers import layers
 from indexes.spec import IndexSpec
 
@@ -226,7 +227,7 @@ class TestGpuThatRunsOutOfMemory:
             build_index(corpus, device="gpu")
 
 
-def test_pca_keeps_inner_products_as_they_are(unit_vectors: UnitVectors) -> None:
+def test_pca_keeps_inner_products_as_they_are(unit_vectors: Any) -> None:
     """FAISS's own PCA moves the mean to the origin, and so moves vectors along it up or down."""
     vectors = unit_vectors(300, 16, seed=4) + np.float32(0.5)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
