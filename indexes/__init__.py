@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from indexes.persist import load_index, save_index
     from indexes.recall import ann_recall_at_k
     from indexes.refined import RefinedIndex
-    from indexes.spec import IndexSpec
+    from indexes.spec import IndexSpec, Suggestion
 
 _HOMES = {
     "FlatIndex": "indexes.flat",
@@ -50,6 +50,7 @@ _HOMES = {
     "Matches": "indexes.matches",
     "OperatingPoint": "indexes.measure",
     "RefinedIndex": "indexes.refined",
+    "Suggestion": "indexes.spec",
     "VectorIndex": "indexes.index",
     "ann_recall_at_k": "indexes.recall",
     "build_index": "indexes.build",
@@ -76,6 +77,7 @@ __all__ = [
     "RefinedIndex",
     "RetrievalError",
     "SpecError",
+    "Suggestion",
     "VectorError",
     "VectorIndex",
     "VectorIndexError",

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 # their own.
 INDEXES = [
     "indexes.errors",
-    "indexes.matches  indexes.vectors  indexes.layers",
+    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads",
+    "indexes.suggest",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters  indexes.near",
     "indexes.filtered",

@@ -30,6 +30,7 @@ def test_exported_names() -> None:
         "RefinedIndex",
         "RetrievalError",
         "SpecError",
+        "Suggestion",
         "VectorError",
         "VectorIndex",
         "VectorIndexError",
