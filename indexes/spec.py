@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from indexes.errors import SpecError
-from indexes.suggest import choose
 
 if TYPE_CHECKING:
     import faiss
@@ -71,6 +70,8 @@ class IndexSpec:
         Raises SpecError on a recall out of range, a count that is none, or if `memory` is too
         little for any index where exact search would be slow.
         """
+        from indexes.suggest import choose  # here, as a spec can be read without numpy
+
         chosen = choose(n, dim, memory, target_recall)
         spec = IndexSpec(chosen.factory, nprobe=chosen.nprobe, refine=chosen.refine)
         return Suggestion(spec, chosen.nbytes, chosen.reasons)

@@ -93,7 +93,7 @@ def cases(quick: bool) -> list[Case]:
         ),
         *(
             Case(
-                name=f"warm search, made-up vectors, {index.partition(",")[0]}",
+                name=f"warm search, made-up vectors, {index.partition(chr(44))[0]}",
                 settings={"vectors": 2_000 if quick else 100_000, "index": index, "k": 10, "searches": searches},
                 contenders={"ours": Contender(warm_made_up, ours=True), TOWER: Contender(tower_alone, ours=True)},
                 unit="p50_ms", better="lower", baseline=TOWER,
