@@ -82,7 +82,7 @@ def test_scores_less_a_bias_stay_within_the_bound(
     bias = (1 + spread * np.random.default_rng(3).standard_normal(600)).astype(np.float32)
     live = np.arange(600) % 5 != 0
     found = search(Rows(halves, *halves.shape, live, bias), queries, min(width, 480))
-    assert_holds(found, np.where(live, cosines(halves, queries) - bias.astype(np.float64), -9))
+    assert_holds(found, np.where(live, cosines(halves, queries) - bias.astype(np.float64), -np.inf))
     if width == 1 and spread == 0.5:  # else this tested nothing
         plain = search(rows_of(halves, live), queries, 1)
         assert (plain.rows != found.rows).any()
@@ -98,7 +98,7 @@ def test_rows_that_do_not_count_are_left_out(
     found = search(rows_of(halves, live), queries, width)
     kept = found.rows[found.rows >= 0]
     assert live[kept].all() and len(kept) == 20 * min(width, live.sum())
-    assert_holds(found, np.where(live, cosines(halves, queries), -2))
+    assert_holds(found, np.where(live, cosines(halves, queries), -np.inf))
 
 
 def test_rows_off_unit_length_stay_within_the_bound(
