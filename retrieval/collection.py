@@ -238,8 +238,11 @@ class Collection:
         encoder = self.manifest.encoder
         if self._remembers_queries and self._query_cache is None:
             self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
-        found = QueryVectors(encoder.dim, lambda _: self.load_encoder(), self._stored, self._query_cache)
-        return found.of(queries, fusion)
+
+        def encode(new: Sequence[query.Query]) -> np.ndarray:
+            return query.embed(new, self.load_encoder())
+
+        return QueryVectors(encoder.dim, encode, self._stored, self._query_cache).of(queries, fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         while True:
