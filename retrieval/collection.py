@@ -310,7 +310,11 @@ class Collection:
         encoder = self.manifest.encoder
         if self._remembers_queries and self._query_cache is None:
             self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
-        found = QueryVectors(encoder.dim, self.encoder_for, self._stored, self._query_cache)
+
+        def encode(new: Sequence[query.Query]) -> np.ndarray:
+            return query.embed(new, self.encoder_for(new))
+
+        found = QueryVectors(encoder.dim, encode, self._stored, self._query_cache)
         return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:

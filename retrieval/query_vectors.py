@@ -12,25 +12,25 @@ import numpy as np
 from retrieval.catalog import Catalog
 from retrieval.errors import QueryError
 from retrieval.fusion import SUM, fuse
-from retrieval.query import Query, embed
+from retrieval.query import Query
 from retrieval.query_cache import QueryCache
-from retrieval.types import Encoder, TextEncoder
 from retrieval.vectors import VectorStore
 
 
 class QueryVectors:
     """Of one collection's space.
 
-    encoder  what is to embed these queries, loaded if need be
-    stored   ids -> vectors (d,) of these documents; raises QueryError if one is not there
-    cache    None remembers nothing
+    encode  texts and images -> vectors (q, d), as `retrieval.query.embed`; loads an encoder if need be
+    stored  ids -> vectors (d,) of these documents; raises QueryError if one is not there
+    cache   None remembers nothing
+    how     what vectors of texts depend on beside encoder and text
     """
 
     def __init__(
-        self, dim: int, encoder: Callable[[Sequence[Query]], Encoder | TextEncoder],
-        stored: Callable[[Sequence[str]], Mapping[str, np.ndarray]], cache: QueryCache | None,
+        self, dim: int, encode: Callable[[Sequence[Query]], np.ndarray],
+        stored: Callable[[Sequence[str]], Mapping[str, np.ndarray]], cache: QueryCache | None, how: str = "",
     ):
-        self._dim, self._encoder, self._stored, self._cache = dim, encoder, stored, cache
+        self._dim, self._encode, self._stored, self._cache, self._how = dim, encode, stored, cache, how
 
     def of(self, queries: Sequence[Query], fusion: str = SUM) -> np.ndarray:
         """Query vectors float32 (q, d), unit rows, in order.
@@ -66,8 +66,8 @@ class QueryVectors:
             if found[place] is None:
                 new.setdefault(key or (query.shown, id(query.image)), []).append(place)
         if new:
-            to_embed = [queries[place] for place, *_ in new.values()]
-            for places, vector in zip(new.values(), embed(to_embed, self._encoder(to_embed))):
+            encoded = self._encode([queries[place] for place, *_ in new.values()])
+            for places, vector in zip(new.values(), encoded):
                 for place in places:
                     found[place] = vector
             if self._cache:
@@ -79,7 +79,7 @@ class QueryVectors:
         if self._cache is None or query.document is not None:
             return None
         if query.image is None:
-            return self._cache.key("text", query.shown)
+            return self._cache.key(f"text{self._how}", query.shown)
         return self._cache.key("image", query.image) if isinstance(query.image, bytes) else None
 
 

@@ -13,14 +13,14 @@ DIM = 32
 
 
 class Counted:
-    """The encoder on demand; says what it was asked for."""
+    """Embeds; says what it was asked for."""
 
     def __init__(self, encoder):
         self.encoder, self.asked = encoder, []
 
     def __call__(self, queries):
         self.asked.append([query.shown for query in queries])
-        return self.encoder
+        return embed(queries, self.encoder)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def nothing_stored(ids):
     raise QueryError(f"no {ids[0]}")
 
 
-def vectors(encoder, cache=None, stored=nothing_stored):
-    return QueryVectors(DIM, encoder, stored, cache)
+def vectors(encoder, cache=None, stored=nothing_stored, how=""):
+    return QueryVectors(DIM, encoder, stored, cache, how)
 
 
 def unit(vector):
@@ -76,7 +76,8 @@ def test_only_what_is_new_is_embedded(encoder, photo_folder, tmp_path):
     np.testing.assert_array_equal(again[:2], first)
     other_space = QueryCache(tmp_path, "another model", DIM)
     vectors(encoder, other_space).of([parse("a cat")])
-    assert encoder.asked[2:] == [["a cat"]]
+    vectors(encoder, cache, how="in sentences").of([parse("a cat")])
+    assert encoder.asked[2:] == [["a cat"]] * 2
 
 
 def test_words_are_not_taken_for_an_image_of_the_same_content(encoder, tmp_path):

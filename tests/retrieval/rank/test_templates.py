@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from retrieval.query import Query, parse
+from retrieval.query import Query, embed, parse
 from retrieval.query_vectors import QueryVectors
 from retrieval.rank.templates import AUTO, OFF, ON, TEMPLATES, in_sentences
 
 
 def embed_in_sentences(queries, encoder, templates):
-    vectors = QueryVectors(encoder.dim, lambda _: encoder, lambda ids: {}, None)
+    vectors = QueryVectors(encoder.dim, lambda new: embed(new, encoder), lambda ids: {}, None)
     return vectors.of(in_sentences(queries, encoder.name, templates))
 
 
