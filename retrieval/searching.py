@@ -17,6 +17,7 @@ from retrieval.types import Hit
 from retrieval.vectors import VectorStore
 
 _WIDER = 4  # how many times as many candidates, where too few were left
+_MOST_ON_GPU = 2048  # that FAISS gives at once
 
 
 def refined_hits(
@@ -45,13 +46,14 @@ def _hits(
             f"{query.shown} is an image, and min-score auto is estimated for texts. Give a number: "
             "copies score about 0.95, unlike images below 0.6."
         )
-    width = min(how.width(k), index.n)
+    most = index.n if index.device == "cpu" else min(index.n, max(k, _MOST_ON_GPU))
+    width = min(how.width(k), most)
     while True:
         candidates = _candidates(index, store, catalog, vector, width)
         shown, more = refine(candidates, k, how, query, relevance)
-        if not more or width == index.n:
+        if not more or width == most:
             break
-        width = min(_WIDER * width, index.n)
+        width = min(_WIDER * width, most)
     owners = catalog.documents_of_rows(candidates.rows[[one.position for one in shown]].tolist() if shown else ())
     return [
         _hit(query, rank, candidates, owners[int(candidates.rows[one.position])], one)
