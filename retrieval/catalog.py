@@ -150,10 +150,10 @@ class Catalog:
         sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"
         return {row: (id, path) for row, id, path in for_each_row(self._select, sql, rows)}
 
-    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """Vector row -> (path, content hash), for the rows that belong to a document."""
-        sql = "SELECT row, path, content_hash FROM documents WHERE row IN ({marks})"
-        return {row: (path, content) for row, path, content in for_each_row(self._select, sql, rows)}
+    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str, str]]:
+        """Vector row -> (id, path, content hash), for the rows that belong to a document."""
+        sql = "SELECT row, id, path, content_hash FROM documents WHERE row IN ({marks})"
+        return {row: tuple(one) for row, *one in for_each_row(self._select, sql, rows)}
 
     def files_of_rows(self, rows: Iterable[int]) -> dict[int, ImageFile]:
         """Vector row -> its file, for the rows that belong to a document."""

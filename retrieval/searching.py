@@ -10,7 +10,7 @@ from indexes import FlatIndex, VectorIndex
 from retrieval.catalog import Catalog
 from retrieval.errors import QueryError
 from retrieval.query import Query
-from retrieval.rank.refinement import AUTO, Candidates, Refined, Refinement, refine
+from retrieval.rank.refinement import AUTO, Candidates, Refinement, refine
 from retrieval.rank.relevance import RelevanceModel
 from retrieval.rank.rerank import Stored
 from retrieval.types import Hit
@@ -49,30 +49,26 @@ def _hits(
     most = index.n if index.device == "cpu" else min(index.n, max(k, _MOST_ON_GPU))
     width = min(how.width(k), most)
     while True:
-        candidates = _candidates(index, store, catalog, vector, width)
+        candidates, owners = _candidates(index, store, catalog, vector, width)
         shown, more = refine(candidates, k, how, query, relevance)
         if not more or width == most:
             break
         width = min(_WIDER * width, most)
-    owners = catalog.documents_of_rows(candidates.rows[[one.position for one in shown]].tolist() if shown else ())
     return [
-        _hit(query, rank, candidates, owners[int(candidates.rows[one.position])], one)
+        Hit(query.shown, rank, float(candidates.scores[one.position]), *owners[one.position],
+            relevance=one.relevance, rerank_score=one.rerank_score, duplicates=one.duplicates)
         for rank, one in enumerate(shown, 1)
     ]
 
 
 def _candidates(
     index: VectorIndex | FlatIndex, store: VectorStore, catalog: Catalog, vector: np.ndarray, width: int
-) -> Candidates:
+) -> tuple[Candidates, list[tuple[str, str]]]:
+    """Images of the index, best first, and (id, path) of each."""
     scores, rows = (found[0] for found in index.search(vector[None], width))  # (width,)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]
-    return Candidates(rows, scores, store.take, [Stored(*contents[row]) for row in rows.tolist()])
-
-
-def _hit(query: Query, rank: int, candidates: Candidates, owner: tuple[str, str], one: Refined) -> Hit:
-    return Hit(
-        query.shown, rank, float(candidates.scores[one.position]), *owner, relevance=one.relevance,
-        rerank_score=one.rerank_score, duplicates=one.duplicates,
-    )
+    owners = [contents[row] for row in rows.tolist()]
+    stored = [Stored(path, content) for _, path, content in owners]
+    return Candidates(rows, scores, store.take, stored), [(id, path) for id, path, _ in owners]
