@@ -150,8 +150,8 @@ class Catalog:
         sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"
         return {row: (id, path) for row, id, path in for_each_row(self._select, sql, rows)}
 
-    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str, str]]:
-        """Vector row -> (id, path, content hash), for the rows that belong to a document."""
+    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
+        """Vector row -> (id, path, content hash, None of imported ones), for the rows that belong to a document."""
         sql = "SELECT row, id, path, content_hash FROM documents WHERE row IN ({marks})"
         return {row: tuple(one) for row, *one in for_each_row(self._select, sql, rows)}
 
@@ -160,8 +160,8 @@ class Catalog:
         sql = "SELECT row, id, path, size, width, height FROM documents WHERE row IN ({marks})"
         return {row: ImageFile(*one) for row, *one in for_each_row(self._select, sql, rows)}
 
-    def contents(self) -> list[tuple[int, str]]:
-        """(vector row, content hash) of every embedded document, by row."""
+    def contents(self) -> list[tuple[int, str | None]]:
+        """(vector row, content hash, None of imported ones) of every embedded document, by row."""
         return self._select("SELECT row, content_hash FROM documents WHERE row IS NOT NULL ORDER BY row")
 
     def indexed(self) -> list[tuple[str, int]]:
