@@ -80,11 +80,11 @@ def recalled(
         except ImageError as error:
             unreadable.append(f"{one.path}: {error}")
     found = cache.get(list(dict.fromkeys(hashes.values())))
-    waiting = [(content, path) for path, content in hashes.items() if content not in found]
+    waiting = list({content: path for path, content in hashes.items() if content not in found}.items())
     size = getattr(encoder, "batch_size", 64)
     for start in range(0, len(waiting), size):
         prepared, contents = [], []
-        for hashed, path in dict(waiting[start : start + size]).items():
+        for hashed, path in waiting[start : start + size]:
             try:
                 content = addresses.read(path)
                 if content_hash(content) != hashed:
