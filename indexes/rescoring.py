@@ -29,10 +29,14 @@ def best_of(
 
     Raises VectorError on a row that is not of unit length.
     """
-    scores = np.full(near.scores.shape, -np.inf, dtype=np.float32)
+    # Candidates come by their rough scores: the last columns are of no query's best.
+    width = max(k, int(np.flatnonzero(possible.any(axis=0)).max(initial=-1)) + 1)
+    possible = possible[:, :width]
+    numbers = np.where(possible, near.rows[:, :width], -1)
+    scores = np.full(numbers.shape, -np.inf, dtype=np.float32)
     lines, columns = np.nonzero(possible)  # (m,)
-    scores[lines, columns] = _cosines(rows, queries, lines, near.rows[lines, columns])
-    best = ranked(scores, np.where(possible, near.rows, -1), scores.shape[1])
+    scores[lines, columns] = _cosines(rows, queries, lines, numbers[lines, columns])
+    best = ranked(scores, numbers, width)
     return Matches(best.scores[:, :k], best.rows[:, :k])
 
 
