@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from indexes.errors import SpecError
-from indexes.matches import checked_count
 
 _EXACT_MS = 50  # a search that takes no longer feels immediate
 _READ_PER_MS = 16e6  # bytes that two cores of a server read and multiply in a millisecond
@@ -38,9 +37,10 @@ class Choice:
 
 def choose(n: int, dim: int, memory: int | None, target_recall: float) -> Choice:
     """Return what IndexSpec.suggest() says. Raises SpecError as that does."""
-    n = n if n == 0 else checked_count(n, "n", SpecError)
-    dim = checked_count(dim, "dim", SpecError)
-    memory = None if memory is None else checked_count(memory, "memory", SpecError)
+    least = {"n": (n, 0), "dim": (dim, 1), "memory": (1 if memory is None else memory, 1)}
+    for name, (value, lowest) in least.items():
+        if not isinstance(value, int) or value < lowest:
+            raise SpecError(f"{name} must be a whole number of at least {lowest}, got {value!r}.")
     if not 0 < target_recall <= 1:
         raise SpecError(f"target_recall must be above 0 and at most 1, got {target_recall!r}.")
     exact_ms = _exact_ms(n, dim)

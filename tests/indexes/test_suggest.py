@@ -92,7 +92,7 @@ def test_too_little_memory_says_how_much_it_takes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": -1}, "n must be a whole number of at least 1, got -1"),
+        ({"n": -1}, "n must be a whole number of at least 0, got -1"),
         ({"dim": 0}, "dim must be a whole number of at least 1, got 0"),
         ({"memory": 0}, "memory must be a whole number of at least 1, got 0"),
         ({"memory": 1.5}, "memory must be a whole number"),
