@@ -1,8 +1,8 @@
 """Which index to build for so many vectors, so much memory and such a recall, and why.
 
-The rules come from measurements, of vectors with a modality gap and text-like queries and of a photo
-encoder's vectors; benchmarks/suites/indexes.py races what they choose against others. A second list
-for vectors at a border (SOAR) did not pay: at equally many codes read it found less.
+The rules come from measurements, of a million vectors with a modality gap and text-like queries, and of
+a photo encoder's vectors; benchmarks/suites/indexes.py races what they choose against others. With as
+many codes read, a second list for vectors at a border (SOAR) found fewer of the best, not more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROJECTED_SHARE, _PROJECTED_AT_LEAST = 8, 64
 _LISTS_PER_ROOT = 4  # times sqrt(n): a few hundred vectors a list
 _GRAPH_FROM = 16_384  # lists: to compare a query with as many costs more than to read a few of them
 _ROW_NUMBER = 8  # bytes that FAISS keeps for each vector beside its code
-_STARTS = ((0.9, 8, 3), (0.95, 16, 4), (0.99, 32, 8), (1.0, 96, 16))  # recall, nprobe, refine
+_STARTS = ((0.9, 16, 3), (0.95, 32, 4), (0.99, 96, 8), (1.0, 256, 16))  # recall, nprobe, refine
 
 
 @dataclass(frozen=True)
