@@ -19,7 +19,7 @@ def package_files(root: Path) -> set[str]:
         path.relative_to(root).as_posix()
         for package in PACKAGES
         for path in (root / package).rglob("*")
-        if path.suffix in {".py", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css"}
+        if path.suffix in {".py", ".pyi", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css"}
     }
 
 
