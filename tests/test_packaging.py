@@ -19,7 +19,7 @@ def package_files(root: Path) -> set[str]:
         path.relative_to(root).as_posix()
         for package in PACKAGES
         for path in (root / package).rglob("*")
-        if path.suffix in {".py", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css"}
+        if path.suffix in {".py", ".pyi", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css"}
     }
 
 
@@ -58,10 +58,11 @@ def test_sdist(built):
 def test_package_data_is_what_it_should_be():
     data = {name for name in package_files(ROOT) if not name.endswith(".py")}
     assert data == {
-        "indexes/py.typed", "retrieval/py.typed", "retrieval/demo/captions.tsv",
+        "indexes/py.typed", "retrieval/py.typed", "retrieval/__init__.pyi", "retrieval/demo/captions.tsv",
         "retrieval/evaluate/published.csv",
         "retrieval/report/style.css",
         "retrieval/encoders/builtin/MODEL_CARD.md",
+        "retrieval/encoders/builtin/fingerprint.json",
         "retrieval/encoders/builtin/open_clip_config.json",
         "retrieval/encoders/builtin/projections.safetensors",
         "retrieval/encoders/builtin/training.json",

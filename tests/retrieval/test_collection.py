@@ -8,8 +8,9 @@ from PIL import Image
 
 from indexes import IndexSpec
 from retrieval import collection as room
+from retrieval import query
 from retrieval.catalog import Catalog
-from retrieval.collection import Collection
+from retrieval.collection import FEW_TEXTS, Collection
 from retrieval.encoders import load_encoder
 from retrieval.errors import (
     CollectionError, CollectionNotFoundError, EncoderMismatchError, QueryError, SchemaError,
@@ -387,3 +388,19 @@ class TestOpening:
         with Collection.open(copied, encoder=tiny_encoder) as collection:
             collection.search("a cat")
         assert {path: path.stat().st_mtime_ns for path in sorted(copied.rglob("*"))} == before
+
+
+def test_a_few_words_need_half_the_encoder(collection_of_words, photo_folder, tmp_path, monkeypatch):
+    """Images, many texts, and another way to run need all of it; once it is loaded, it is used."""
+    path = collection_of_words(tmp_path / "words.collection", {photo_folder / "rocket.jpg": "a rocket"})
+    monkeypatch.setattr("retrieval.collection.load_recorded_encoder", lambda *_, **__: "the whole one")
+    words, image = query.text_query("a rocket"), query.parse(str(photo_folder / "rocket.jpg"))
+    for asked, how, expected in (
+        ([words] * FEW_TEXTS, {}, "builtin"), ([words] * (FEW_TEXTS + 1), {}, None),
+        ([words, image], {}, None), ([words], {"precision": "bfloat16"}, None),
+    ):
+        with Collection.open(path, **how) as opened:
+            found = opened.encoder_for(asked)
+            assert getattr(found, "name", None) == expected
+            if expected is None:
+                assert found == opened.encoder_for([words]) == "the whole one"
