@@ -18,7 +18,7 @@ from typing import Any, Sequence
 from retrieval.collection import Collection
 from retrieval.manifest import Manifest
 from retrieval.query import Query, opened
-from retrieval.rank.templates import embed_in_sentences
+from retrieval.rank.templates import embed_in_sentences as embed
 from retrieval.types import Encoder, Hit
 
 log = logging.getLogger("retrieval")
@@ -124,7 +124,7 @@ class Searcher:
                 _tell(group, error)
         try:
             queries = [query for _, group in groups for asked in group for query in asked.queries]
-            vectors = embed_in_sentences(queries, self._encoder)
+            vectors = embed(queries, self._encoder)
             for k, group in groups:
                 shown = [query.shown for asked in group for query in asked.queries]
                 answers = iter(self._collection.search_each(shown, vectors[: len(shown)], k))
