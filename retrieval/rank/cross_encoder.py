@@ -26,12 +26,12 @@ from retrieval.encoders.tokens import TowerTokens
 from retrieval.errors import EncoderError, QueryError, RerankError
 from retrieval.files import write_json
 from retrieval.query import Query
-from retrieval.rank.rerank import Stored, recalled
+from retrieval.rank.rerank import CONFIG_FILE, Stored, recalled
 from retrieval.rank.vector_cache import VectorCache
 from retrieval.types import Encoder
 
 DEPTH = 20  # a pass for each image and query
-CONFIG_FILE, WEIGHTS_FILE = "match.json", "match.safetensors"
+WEIGHTS_FILE = "match.safetensors"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from retrieval.types import Encoder
 log = logging.getLogger("retrieval")
 
 DEPTH = 100  # how many of the best are looked at again
+CONFIG_FILE = "match.json"  # tells the folder of a cross-encoder
 
 
 @dataclass(frozen=True)
