@@ -67,7 +67,7 @@ def load_index(
     """Open what save_index wrote.
 
     spec    what the caller believes the index to be: factory and metric must be the file's;
-            nprobe, ef_search and seed may differ
+            nprobe, ef_search, refine and seed may differ
     dim     dimensions that the index must have; None takes any
     device  "auto", "cpu" or "gpu": where the index runs
     mmap    leave the vectors on disk and let the system page them in (FAISS 1.11 or later;
