@@ -18,20 +18,16 @@ from typing import Sequence
 
 import numpy as np
 
-from indexes import (
-    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
-)
-from indexes.errors import IndexFileError
+from indexes import cap_threads
 from retrieval import query
 from retrieval.catalog import Catalog
 from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
+from retrieval.indexed import CAPTIONS, IMAGES, INDEX_FILES, Indexed, SearchableIndex
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
 
-IMAGES, CAPTIONS = "images", "captions"  # what can be searched
-INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
 
@@ -61,7 +57,7 @@ class Collection:
         self._rewrites = self.catalog.rewrites
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
-        self._indexes: dict[str, VectorIndex | FlatIndex] = {}
+        self._indexes: dict[str, SearchableIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
 
     def _was_rewritten(self) -> bool:
@@ -146,10 +142,8 @@ class Collection:
             )
         return self._encoder
 
-    def index(self, within: str = IMAGES) -> VectorIndex | FlatIndex:
-        """The index over the committed vectors: from its file, or rebuilt if that is stale.
-
-        A "Flat" one is the vectors themselves, or on a GPU a copy of them.
+    def index(self, within: str = IMAGES) -> SearchableIndex:
+        """The index over the committed vectors.
 
         within  IMAGES or CAPTIONS
         """
@@ -157,23 +151,11 @@ class Collection:
             self._was_rewritten()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
-            record = self._index_record(within)
-            if _is_flat(record.spec) and (device == "cpu" or not gpu_count()):
-                self._indexes[within] = self._flat_index(within)
-            else:
-                saved = self._saved_index(within, record, device)
-                self._indexes[within] = saved or self._build_index(within, record.spec, device=device)
+            self._indexes[within] = self._indexed(within).open(self._index_record(within), device)
         return self._indexes[within]
 
-    def _saved_index(self, within: str, record: IndexRecord, device: str) -> VectorIndex | None:
-        if record.generation != self.catalog.generation:
-            return None
-        try:
-            loaded = load_index(self.path / INDEX_FILES[within], record.spec, device=device)
-        except IndexFileError:  # derived: the vectors have everything
-            return None
-        fits = loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim
-        return loaded if fits else None
+    def _indexed(self, within: str) -> Indexed:
+        return Indexed(self.path, self.catalog, self.vectors, within)
 
     def _index_record(self, within: str) -> IndexRecord:
         """Raises QueryError if there is no such index."""
@@ -265,32 +247,7 @@ class Collection:
         self.manifest.save(self.path)
 
     def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
-        generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
-        if _is_flat(record.spec):
-            file.unlink(missing_ok=True)  # older versions wrote one
-            self._indexes[within] = self._flat_index(within)
-        elif record.generation == generation and file.exists():
-            return record
-        else:
-            self._indexes[within] = self._build_index(within, record.spec, device="cpu")
-            save_index(self._indexes[within], file)
-        return IndexRecord(record.spec, generation, self._indexes[within].n)
-
-    def _flat_index(self, within: str) -> FlatIndex:
-        self.vectors.map_all()  # a rebuild may put others in their place
-        every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(self.vectors, None if every else self._live_rows(within))
-
-    def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
-        rows = self._live_rows(within)
-        every = len(rows) == self.vectors.n
-        source = self.vectors if every else self.vectors.chosen(rows)
-        return build_index(source, spec, rows=None if every else rows, device=device)
-
-    def _live_rows(self, within: str) -> np.ndarray:
-        rows = (self.catalog if within == IMAGES else self.catalog.captions).live_rows()
-        return rows[rows < self.vectors.n]  # a run may have committed more since this was opened
-
-
-def _is_flat(spec: IndexSpec) -> bool:
-    return spec.factory == "Flat"
+        record, index = self._indexed(within).refreshed(record)
+        if index is not None:
+            self._indexes[within] = index
+        return record

@@ -13,9 +13,10 @@ from typing import Iterator
 from filelock import FileLock, Timeout
 
 from retrieval.catalog import Catalog
-from retrieval.collection import INDEX_FILES, vectors_folders
+from retrieval.collection import vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import sync_folder
+from retrieval.indexed import INDEX_FILES
 from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
 from retrieval.types import Encoder
 
