@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from indexes.persist import load_index, save_index
     from indexes.recall import ann_recall_at_k
+    from indexes.refined import RefinedIndex
     from indexes.spec import IndexSpec
 
 _HOMES = {
@@ -46,6 +47,7 @@ _HOMES = {
     "Latency": "indexes.measure",
     "Matches": "indexes.matches",
     "OperatingPoint": "indexes.measure",
+    "RefinedIndex": "indexes.refined",
     "VectorIndex": "indexes.index",
     "ann_recall_at_k": "indexes.recall",
     "build_index": "indexes.build",
@@ -67,6 +69,7 @@ __all__ = [
     "Latency",
     "Matches",
     "OperatingPoint",
+    "RefinedIndex",
     "RetrievalError",
     "SpecError",
     "VectorError",

@@ -3,15 +3,17 @@
     scan      a query at a time, as fast as the rows can be read; products in float32
     multiply  a batch at a time, as one matrix product for each block of rows; in bfloat16 where
               the processor multiplies that natively, in float32 elsewhere
+    compare   a query with the rows that are named for it; products in float32
 
-Both read float16 rows where they lie and take the rows as being of unit length, which rounding
+All read float16 rows where they lie and take the rows as being of unit length, which rounding
 has left them near. What that and the precision may do to a score is part of the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ _SCAN_ROWS = 8192  # enough to make little of what a call costs, and to keep all
 _BLOCK_ROWS = 8192
 _WIDENED_ROWS = 2048  # that many in float32 stay in the processor's cache
 _QUERIES_AT_ONCE = 1024
+_COMPARED_AT_ONCE = 32  # queries: what is gathered for them stays in the processor's cache
 _GROUP = 32  # columns whose maximum is looked at before they are
 _SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once and multiply
 
@@ -40,7 +43,8 @@ _SECOND_ORDER = 1.01  # products of two errors, which the sums below leave out
 class Rows:
     """Stored rows: where they lie, and which of them count.
 
-    vectors  (n, d) float16, or anything with a shape whose row ranges can be sliced
+    vectors  (n, d) float16, or anything with a shape whose row ranges can be sliced; rows named one
+             by one are gathered faster from what has a method take_halves(rows)
     live     (n,) bool, or None if all rows count
     """
 
@@ -56,6 +60,17 @@ class Rows:
     def read(self, piece: range) -> np.ndarray:
         """float16 (len(piece), d), C-contiguous; not copied where the vectors are mapped."""
         return np.ascontiguousarray(self.vectors[piece.start : piece.stop])
+
+    def gather(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows of these numbers (m,), as they are stored: float16 (m, d), C-contiguous."""
+        if hasattr(self.vectors, "take_halves"):
+            return self.vectors.take_halves(numbers)
+        if isinstance(self.vectors, np.ndarray):
+            return np.asarray(self.vectors)[numbers]  # the class for mapped files is slower
+        found = np.empty((len(numbers), self.dim), np.float16)
+        for at, number in enumerate(numbers.tolist()):
+            found[at] = self.vectors[number : number + 1][0]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +124,52 @@ def scan(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
             np.packbits(rows.live[piece.start : piece.stop], bitorder="little")
         )
 
-    pieces = list(rows.pieces(_SCAN_ROWS))
-    threads = min(faiss.omp_get_max_threads(), len(pieces))
-    if threads == 1:
-        found = [best_of(piece) for piece in pieces]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(best_of, pieces))
+    found = _in_threads(best_of, list(rows.pieces(_SCAN_ROWS)))
     scores, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
+    return _scanned_candidates(scores, numbers, order, rows.dim)
+
+
+def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
+    """Compare each query with rows of its own, on all of FAISS's threads.
+
+    queries  (q, d) float32, unit rows
+    numbers  (q, w) int64 rows, none twice in a line; -1 pads
+    """
+    scores, places = no_matches(*numbers.shape)
+
+    def compare_part(part: slice) -> None:
+        stored = rows.gather(np.maximum(numbers[part], 0).reshape(-1))  # (p * w, d)
+        blocks = stored.reshape(-1, numbers.shape[1], rows.dim)  # (p, w, d)
+        with _scanner(rows.dim, None) as scanner:
+            for query, block, heap, columns in zip(queries[part], blocks, scores[part], places[part]):
+                _scan_block(scanner, query, block, heap, columns)
+
+    starts = range(0, len(queries), _COMPARED_AT_ONCE)
+    _in_threads(compare_part, [slice(start, start + _COMPARED_AT_ONCE) for start in starts])
+    found = np.where(places >= 0, np.take_along_axis(numbers, places, axis=1), -1)
+    scores[found < 0] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return _scanned_candidates(scores, found, order, rows.dim)
+
+
+def _in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
+    """Return what `call` makes of each argument, using as many threads as FAISS does."""
+    threads = min(faiss.omp_get_max_threads(), len(arguments))
+    if threads <= 1:
+        return [call(argument) for argument in arguments]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(call, arguments))
+
+
+def _scanned_candidates(
+    scores: np.ndarray, numbers: np.ndarray, order: np.ndarray, dim: int
+) -> Candidates:
+    """Candidates in this order, with the error of products in float32. scores, numbers (q, m)"""
     return Candidates(
         np.take_along_axis(scores, order, axis=1),
         np.take_along_axis(numbers, order, axis=1),
-        fixed=np.full((len(queries), 1), _SECOND_ORDER * (rows.dim + 2) * _FLOAT32),
+        fixed=np.full((len(scores), 1), _SECOND_ORDER * (dim + 2) * _FLOAT32),
         share=_SECOND_ORDER * UNIT_TOLERANCE,
     )
 
@@ -130,25 +178,37 @@ def _scanned(
     block: np.ndarray, first_row: int, selector: Any, queries: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best of one block, in no order: scores, rows (q, w). block (b, d) float16"""
-    dim, width = block.shape[1], min(width, len(block))
-    scores, rows = no_matches(len(queries), width)
-    # FAISS scans the lists of an IVF index by pointer: a block of float16 rows is such a list.
+    scores, rows = no_matches(len(queries), min(width, len(block)))
+    with _scanner(block.shape[1], selector) as scanner:
+        for query, heap, numbers in zip(queries, scores, rows):
+            _scan_block(scanner, query, block, heap, numbers)
+    rows[rows >= 0] += first_row
+    return scores, rows
+
+
+@contextmanager
+def _scanner(dim: int, selector: Any) -> Iterator[Any]:
+    """FAISS scans the lists of an IVF index by pointer: a block of float16 rows is such a list."""
     codec, unused = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
     scanner = codec.select_InvertedListScanner(
         faiss.METRIC_INNER_PRODUCT, unused, True, selector, False
     )
     try:
-        scanner.set_list(0, 0)
-        codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
-        for query, heap, numbers in zip(queries, scores, rows):
-            scanner.set_query(faiss.swig_ptr(query))
-            scanner.scan_codes(
-                len(block), codes, None, faiss.swig_ptr(heap), faiss.swig_ptr(numbers), width
-            )
+        scanner.set_list(0, 0)  # the list is number 0, so that its rows stand for themselves
+        yield scanner
     finally:
         faiss.InvertedListScanner.__swig_destroy__(scanner)  # FAISS leaves that to the caller
-    rows[rows >= 0] += first_row  # the list is number 0, so that its rows stand for themselves
-    return scores, rows
+
+
+def _scan_block(
+    scanner: Any, query: np.ndarray, block: np.ndarray, heap: np.ndarray, rows: np.ndarray
+) -> None:
+    """Put the block's (b, d) best scores for a query (d,) into a heap (w,), and their rows (w,)."""
+    scanner.set_query(faiss.swig_ptr(query))
+    codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+    scanner.scan_codes(
+        len(block), codes, None, faiss.swig_ptr(heap), faiss.swig_ptr(rows), len(heap)
+    )
 
 
 def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:

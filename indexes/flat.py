@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, candidates
+from indexes.candidates import Rows, candidates
 from indexes.errors import SpecError, VectorError
-from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.matches import Matches, checked_count, no_matches
+from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
-from indexes.vectors import UNIT_TOLERANCE, as_queries, as_unit_rows, shape_of
+from indexes.vectors import as_queries, shape_of
 
 _SPARE = 64  # candidates beside k; nearly always enough to prove that none is missing
 _WIDER = 8  # how many times as many, where it was not
-_PAIRS_AT_ONCE = 4096
-_BLOCK_ROWS = 65_536
 
 
 class FlatIndex:
@@ -82,8 +81,7 @@ class FlatIndex:
         wanted = min(k, self.n)
         if wanted == 0 or len(queries) == 0:
             return found
-        exact = queries.astype(np.float64)
-        exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+        exact = unit_doubles(queries)
         rough = exact.astype(np.float32)
         asked, width = np.arange(len(queries)), wanted + _SPARE
         while len(asked):
@@ -92,7 +90,7 @@ class FlatIndex:
             possible, complete = near.possible(wanted)
             complete |= width == self.n
             done = asked[complete]
-            best = self._ranked(near, possible & complete[:, None], exact[asked], wanted)
+            best = best_of(self._rows, near, possible & complete[:, None], exact[asked], wanted)
             found.scores[done, :wanted] = best.scores[complete]
             found.rows[done, :wanted] = best.rows[complete]
             asked, width = asked[~complete], width * _WIDER
@@ -101,48 +99,6 @@ class FlatIndex:
     def search_exhaustively(self, queries: Any, k: int) -> Matches:
         """Return what search() does: it leaves nothing out. For what VectorIndex means by it."""
         return self.search(queries, k)
-
-    def _ranked(
-        self, near: Candidates, possible: np.ndarray, queries: np.ndarray, k: int
-    ) -> Matches:
-        """Return the k best of the possible candidates (q, w), by their true scores.
-
-        queries  (q, d) float64, unit rows
-        """
-        scores = np.full(near.scores.shape, -np.inf, dtype=np.float32)
-        lines, columns = np.nonzero(possible)  # (m,)
-        scores[lines, columns] = self._scores(queries, lines, near.rows[lines, columns])
-        best = ranked(scores, near.rows, scores.shape[1])
-        return Matches(best.scores[:, :k], best.rows[:, :k])
-
-    def _scores(self, queries: np.ndarray, at: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the cosine of row rows[i] and query at[i]. (m,) float64
-
-        Raises VectorError on a row that is not of unit length.
-        """
-        scores = np.empty(len(rows))
-        order = np.argsort(rows, kind="stable")
-        starts = range(0, self._rows.n + _BLOCK_ROWS, _BLOCK_ROWS)
-        bounds = np.searchsorted(rows[order], starts)
-        for start, first, last in zip(starts, bounds, bounds[1:]):
-            if first == last:
-                continue
-            block = self._rows.read(range(start, min(start + _BLOCK_ROWS, self._rows.n)))
-            for begin in range(first, last, _PAIRS_AT_ONCE):
-                pairs = order[begin : min(begin + _PAIRS_AT_ONCE, last)]
-                stored = block[rows[pairs] - start].astype(np.float32)  # (m, d)
-                self._check(stored, rows[pairs])
-                exact = stored.astype(np.float64)
-                exact /= np.linalg.norm(exact, axis=1, keepdims=True)
-                scores[pairs] = np.einsum("md,md->m", exact, queries[at[pairs]])
-        return scores
-
-    @staticmethod
-    def _check(stored: np.ndarray, rows: np.ndarray) -> None:
-        """Raise VectorError naming the first of the stored rows (m, d) that is off unit length."""
-        lengths = np.linalg.norm(stored, axis=1)
-        for at in np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))[:1]:
-            as_unit_rows(stored[at, None], first_row=int(rows[at]))
 
 
 def _mask(live: Any, n: int) -> np.ndarray | None:

@@ -24,6 +24,8 @@ class IndexSpec:
     metric     "inner_product", which is the cosine for unit vectors
     nprobe     inverted lists visited by an IVF index; None leaves FAISS's own value, 1
     ef_search  candidates kept while walking an HNSW graph; None leaves FAISS's own value, 16
+    refine     candidates for each result, which are compared anew with the vectors themselves:
+               see RefinedIndex; None takes the codes' word
     seed       of the training sample and of k-means
 
     Raises SpecError on a wrong type, an unknown metric, or a count below 1. Whether FAISS knows
@@ -35,13 +37,14 @@ class IndexSpec:
     nprobe: int | None = None
     ef_search: int | None = None
     seed: int = 0
+    refine: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("factory", "metric"):
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise SpecError(f"{name} must be a string, got {value!r}.")
-        for name in ("nprobe", "ef_search"):
+        for name in ("nprobe", "ef_search", "refine"):
             value = getattr(self, name)
             if value is not None and (not _is_int(value) or value < 1):
                 raise SpecError(

@@ -21,8 +21,9 @@ INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall",
+    "indexes.rescoring",
     "indexes.index  indexes.flat",
-    "indexes.build  indexes.persist",
+    "indexes.build  indexes.persist  indexes.refined",
     "indexes.measure",
     "indexes",
 ]

@@ -9,6 +9,7 @@ import pytest
 
 from indexes import candidates as candidates_room
 from indexes import flat as room
+from indexes import rescoring
 from indexes.build import build_index
 from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexError
 from indexes.flat import FlatIndex
@@ -46,7 +47,7 @@ def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     """search(index, queries, k), with so many queries at a time, over many small blocks."""
     monkeypatch.setattr(candidates_room, "_SCAN_ROWS", 128)
     monkeypatch.setattr(candidates_room, "_BLOCK_ROWS", 128)
-    monkeypatch.setattr(room, "_BLOCK_ROWS", 200)
+    monkeypatch.setattr(rescoring, "_PAIRS_AT_ONCE", 200)
 
     def search(index: FlatIndex, queries: np.ndarray, k: int) -> Matches:
         parts = [index.search(queries[i : i + request.param], k)

@@ -27,6 +27,7 @@ def test_exported_names() -> None:
         "Latency",
         "Matches",
         "OperatingPoint",
+        "RefinedIndex",
         "RetrievalError",
         "SpecError",
         "VectorError",

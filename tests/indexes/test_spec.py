@@ -20,13 +20,14 @@ def test_a_spec_cannot_change() -> None:
 
 
 def test_a_spec_survives_json() -> None:
-    spec = IndexSpec("IVF256_HNSW32,SQfp16", nprobe=8, ef_search=64, seed=3)
+    spec = IndexSpec("IVF256_HNSW32,SQfp16", nprobe=8, ef_search=64, seed=3, refine=5)
     assert spec.to_dict() == {
         "factory": "IVF256_HNSW32,SQfp16",
         "metric": "inner_product",
         "nprobe": 8,
         "ef_search": 64,
         "seed": 3,
+        "refine": 5,
     }
     assert IndexSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
@@ -56,6 +57,8 @@ def test_from_dict_takes_a_mapping_only() -> None:
         ({"nprobe": True}, "nprobe must be .* got True"),
         ({"ef_search": -1}, "ef_search must be a whole number of at least 1, or None, got -1"),
         ({"ef_search": 2.5}, "ef_search must be .* got 2.5"),
+        ({"refine": 0}, "refine must be a whole number of at least 1, or None, got 0"),
+        ({"refine": True}, "refine must be .* got True"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"seed": None}, "seed must be a whole number of at least 0, got None"),
     ],
