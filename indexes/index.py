@@ -54,6 +54,13 @@ class VectorIndex:
         return "gpu" if self._on_gpu else "cpu"
 
     @property
+    def rows(self) -> np.ndarray:
+        """The row numbers that the index holds, ascending. (n,) int64"""
+        if isinstance(self.faiss_index, faiss.IndexIDMap):
+            return faiss.vector_to_array(self.faiss_index.id_map)
+        return np.arange(self.n)
+
+    @property
     def nbytes(self) -> int:
         """How many bytes the index takes as FAISS writes it. It is written to nowhere, each time.
 
