@@ -22,6 +22,7 @@ from indexes.errors import (
 )
 
 if TYPE_CHECKING:
+    from indexes.biased import search_biased
     from indexes.build import build_index
     from indexes.device import cap_threads, gpu_count
     from indexes.exact import exact_search
@@ -58,6 +59,7 @@ _HOMES = {
     "measure_index": "indexes.measure",
     "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
+    "search_biased": "indexes.biased",
 }
 
 __all__ = [
@@ -84,6 +86,7 @@ __all__ = [
     "measure_index",
     "operating_points",
     "save_index",
+    "search_biased",
 ]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import faiss
@@ -46,16 +46,28 @@ class Rows:
     vectors  (n, d) float16, or anything with a shape whose row ranges can be sliced; rows named one
              by one are gathered faster from what has a method take_halves(rows)
     live     (n,) bool, or None if all rows count
+    bias     (n,) float32 that is taken from each row's score; None takes nothing
     """
 
     vectors: Any
     n: int
     dim: int
     live: np.ndarray | None
+    bias: np.ndarray | None = None
+
+    def only(self, allowed: np.ndarray) -> Rows:
+        """These rows with fewer of them counting. allowed (n,) bool"""
+        return replace(self, live=allowed if self.live is None else allowed & self.live)
+
+    def count(self) -> int:
+        """How many rows count."""
+        return self.n if self.live is None else int(np.count_nonzero(self.live))
 
     def pieces(self, rows: int) -> Iterator[range]:
+        """Ranges of so many rows, those left out in which none counts."""
         for start in range(0, self.n, rows):
-            yield range(start, min(start + rows, self.n))
+            if self.live is None or self.live[start : start + rows].any():
+                yield range(start, min(start + rows, self.n))
 
     def read(self, piece: range) -> np.ndarray:
         """float16 (len(piece), d), C-contiguous; not copied where the vectors are mapped."""
@@ -78,12 +90,16 @@ class Candidates:
     """The rows of highest rough score, as many for each query.
 
     scores  (q, w) float32, descending; -inf pads
-    rows    (q, w) int64; -1 pads. A row that is missing has a rough score of at most scores[:, -1]
-    fixed   (q, 1) and share: a true cosine is at most fixed + share * |score| from a rough score
+    rows    (q, w) int64; -1 pads
+    beyond  (q,) float32: no row that is missing has a higher rough score
+    fixed   (q, 1) and share: a true score is at most fixed + share * |score| from a rough score
+
+    Where rows have a bias, that has been taken from all scores.
     """
 
     scores: np.ndarray
     rows: np.ndarray
+    beyond: np.ndarray
     fixed: np.ndarray
     share: float
 
@@ -97,7 +113,9 @@ class Candidates:
         at_most = self.scores + error
         at_least = (self.scores - error)[:, k - 1, None]  # (q, 1)
         # Not ">=": what has no number for a score is possible too, and then found out.
-        return real & ~(at_most < at_least), at_most[:, -1] < at_least[:, 0]
+        missing = np.where(np.isfinite(self.beyond), self.beyond, 0)
+        missing = self.beyond + self.fixed[:, 0] + self.share * np.abs(missing)  # (q,)
+        return real & ~(at_most < at_least), missing < at_least[:, 0]
 
 
 def candidates(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
@@ -126,8 +144,29 @@ def scan(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
 
     found = _in_threads(best_of, list(rows.pieces(_SCAN_ROWS)))
     scores, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
+    beyond = np.full(len(queries), -np.inf, np.float32)
+    if rows.bias is not None:
+        scores, beyond = _less_bias(rows, found, scores, numbers)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :width]
-    return _scanned_candidates(scores, numbers, order, rows.dim)
+    last = np.take_along_axis(scores, order[:, -1:], axis=1)[:, 0]
+    return _scanned_candidates(scores, numbers, order, np.maximum(beyond, last), rows)
+
+
+def _less_bias(
+    rows: Rows, found: list[Any], scores: np.ndarray, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores (q, m) less the bias of their rows, and what rows left behind reach. (q,)
+
+    found  (scores, rows) of each piece that was scanned, best of them in no order: a row left
+           behind scores no more than the worst that was kept, less the lowest bias of its piece
+    """
+    beyond = np.full(len(scores), -np.inf, np.float32)
+    for piece, (kept, of_rows) in zip(rows.pieces(_SCAN_ROWS), found):
+        full = (of_rows >= 0).all(axis=1)
+        lowest = rows.bias[piece.start : piece.stop].min()
+        left = np.where(full & (kept.shape[1] < len(piece)), kept.min(axis=1) - lowest, -np.inf)
+        beyond = np.maximum(beyond, left)
+    return np.where(numbers >= 0, scores - rows.bias[numbers], -np.inf).astype(np.float32), beyond
 
 
 def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
@@ -150,7 +189,8 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
     found = np.where(places >= 0, np.take_along_axis(numbers, places, axis=1), -1)
     scores[found < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
-    return _scanned_candidates(scores, found, order, rows.dim)
+    beyond = np.full(len(queries), -np.inf, np.float32)
+    return _scanned_candidates(scores, found, order, beyond, rows)
 
 
 def _in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
@@ -163,15 +203,22 @@ def _in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
 
 
 def _scanned_candidates(
-    scores: np.ndarray, numbers: np.ndarray, order: np.ndarray, dim: int
+    scores: np.ndarray, numbers: np.ndarray, order: np.ndarray, beyond: np.ndarray, rows: Rows
 ) -> Candidates:
     """Candidates in this order, with the error of products in float32. scores, numbers (q, m)"""
+    fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
     return Candidates(
         np.take_along_axis(scores, order, axis=1),
         np.take_along_axis(numbers, order, axis=1),
-        fixed=np.full((len(scores), 1), _SECOND_ORDER * (dim + 2) * _FLOAT32),
-        share=_SECOND_ORDER * UNIT_TOLERANCE,
+        beyond,
+        fixed=np.full((len(scores), 1), fixed + (share + 2 * _FLOAT32) * _most(rows.bias)),
+        share=share,
     )
+
+
+def _most(bias: np.ndarray | None) -> float:
+    """The largest bias in size: a score without it is farther from 0 by so much at most."""
+    return 0.0 if bias is None or not len(bias) else float(np.abs(bias).max())
 
 
 def _scanned(
@@ -219,16 +266,22 @@ def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
     exact = torch.from_numpy(queries)  # (q, d)
     rough = exact.to(dtype)
     best = [_Best(part, width) for part in rough.split(_QUERIES_AT_ONCE)]
-    for first_row, block, dead in _blocks(rows, dtype):
+    bias = None if rows.bias is None else torch.from_numpy(rows.bias)
+    for block, numbers in _blocks(rows, dtype):
+        less = None if bias is None else bias[numbers].to(dtype)
         for part in best:
-            part.add(block, dead, first_row)
+            part.add(block, numbers, less)
     rounding = 0.0 if dtype == torch.float32 else _BFLOAT16
     lost = np.linalg.norm((exact.double() - rough.double()).numpy(), axis=1, keepdims=True)
+    scores = torch.cat([part.scores for part in best]).float().numpy()
+    share = _SECOND_ORDER * (UNIT_TOLERANCE + rounding)
+    fixed = _SECOND_ORDER * (lost + rounding + (rows.dim + 2) * _FLOAT32)
     return Candidates(
-        torch.cat([part.scores for part in best]).float().numpy(),
+        scores,
         torch.cat([part.rows for part in best]).numpy(),
-        fixed=_SECOND_ORDER * (lost + rounding + (rows.dim + 2) * _FLOAT32),
-        share=_SECOND_ORDER * (UNIT_TOLERANCE + rounding),
+        beyond=scores[:, -1],
+        fixed=fixed + (share + 2 * (rounding + _FLOAT32)) * _most(rows.bias),
+        share=share,
     )
 
 
@@ -241,24 +294,23 @@ def _fast_dtype() -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
-def _blocks(
-    rows: Rows, dtype: torch.dtype
-) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
-    """Yield (first row, block (b, d), columns that do not count). The next one overwrites it."""
+def _blocks(rows: Rows, dtype: torch.dtype) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield blocks (b, d) of rows that count, and their numbers (b,). The next one overwrites it."""
     import torch
 
     narrowed = torch.empty((min(_BLOCK_ROWS, rows.n), rows.dim), dtype=dtype)
     widened = torch.empty((min(_WIDENED_ROWS, rows.n), rows.dim))
     for piece in rows.pieces(_BLOCK_ROWS):
-        block = narrowed[: len(piece)]
-        stored = torch.from_dlpack(rows.read(piece))  # takes read-only memory without a warning
+        halves, numbers = rows.read(piece), np.arange(piece.start, piece.stop)
+        if rows.live is not None:
+            counting = rows.live[piece.start : piece.stop]
+            halves, numbers = halves[counting], numbers[counting]
+        block = narrowed[: len(halves)]
+        stored = torch.from_dlpack(halves)  # takes read-only memory without a warning
         for wide, part in zip(stored.split(_WIDENED_ROWS), block.split(_WIDENED_ROWS)):
             # By way of float32: torch has fast code for both steps, and none for the two in one.
             part.copy_(widened[: len(wide)].copy_(wide))
-        dead = None
-        if rows.live is not None:
-            dead = torch.from_numpy(np.flatnonzero(~rows.live[piece.start : piece.stop]))
-        yield piece.start, block, dead
+        yield block, torch.from_numpy(numbers)
 
 
 class _Best:
@@ -270,18 +322,20 @@ class _Best:
         self.queries = queries
         self.scores = queries.new_full((len(queries), width), -torch.inf)
         self.rows = torch.full(self.scores.shape, -1)
+        self.empty = True
 
-    def add(self, block: torch.Tensor, dead: torch.Tensor | None, first_row: int) -> None:
-        """block (b, d) of rows first_row, first_row + 1, ...; dead: columns that do not count."""
+    def add(self, block: torch.Tensor, numbers: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """block (b, d) of rows with these numbers (b,), which ascend from block to block; bias (b,)."""
         import torch
 
         scores = self.queries @ block.T  # (p, b)
-        if dead is not None:
-            scores[:, dead] = -torch.inf
+        if bias is not None:
+            scores -= bias
         width = self.scores.shape[1]
-        if first_row == 0 and width <= len(block):
-            self.scores, self.rows = scores.topk(width)
-            self.rows[self.scores == -torch.inf] = -1
+        first, self.empty = self.empty, False
+        if first and width <= len(block):
+            self.scores, columns = scores.topk(width)
+            self.rows = numbers[columns]
             return
         lines, columns, found = _above(scores, self.scores[:, -1:])  # (m,) each
         if not len(lines):
@@ -291,7 +345,7 @@ class _Best:
         new = scores.new_full((len(scores), int(counts.max())), -torch.inf)
         rows = torch.full(new.shape, -1)
         new[lines, places] = found
-        rows[lines, places] = first_row + columns
+        rows[lines, places] = numbers[columns]
         self.scores, order = torch.cat([self.scores, new], dim=1).topk(width)
         self.rows = torch.cat([self.rows, rows], dim=1).gather(1, order)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from indexes.candidates import Rows, candidates
 from indexes.errors import SpecError, VectorError
-from indexes.matches import Matches, checked_count, no_matches
+from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
@@ -55,13 +56,25 @@ class FlatIndex:
         return 2 * self._rows.n * self.dim
 
     def search(
-        self, queries: Any, k: int, *, nprobe: int | None = None, ef_search: int | None = None
+        self,
+        queries: Any,
+        k: int,
+        *,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        allowed: Any = None,
+        bias: Any = None,
     ) -> Matches:
         """Return the k highest-scoring rows for each query, whatever the precision on the way.
 
         queries            (q, d) float32, unit rows
         k                  results per query, at least 1
         nprobe, ef_search  None: there is nothing to set
+        allowed            (m,) bool, m at least the number of vectors, deleted ones included: which
+                           rows may be found; None allows all
+        bias               (m,) float32 likewise: taken from each row's score for the order of the
+                           results, and for which they are; the scores returned are without it, and
+                           need then not descend
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
         lower row; -1 and -inf pad short lists. A score is the cosine of the query and the stored
@@ -69,7 +82,7 @@ class FlatIndex:
         asked or stored.
         Raises DimensionError if d differs from the rows, VectorError on unfit queries or a row
         that comes into question and is not of unit length, SpecError on a search parameter,
-        VectorIndexError on k < 1.
+        VectorIndexError on k < 1, or an `allowed` or `bias` of another type or too short.
         """
         queries = as_queries(queries, self.dim)  # (q, d)
         k = checked_count(k, "k")
@@ -78,19 +91,23 @@ class FlatIndex:
                 checked_count(value, name, SpecError)
                 raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
         found = no_matches(len(queries), k)
-        wanted = min(k, self.n)
+        rows = self._rows if allowed is None else self._rows.only(as_mask(allowed, self._rows.n))
+        if bias is not None:
+            rows = replace(rows, bias=as_bias(bias, rows.n)[: rows.n])
+        count = rows.count()
+        wanted = min(k, count)
         if wanted == 0 or len(queries) == 0:
             return found
         exact = unit_doubles(queries)
         rough = exact.astype(np.float32)
         asked, width = np.arange(len(queries)), wanted + _SPARE
         while len(asked):
-            width = min(width, self.n)
-            near = candidates(self._rows, rough[asked], width)
+            width = min(width, count)
+            near = candidates(rows, rough[asked], width)
             possible, complete = near.possible(wanted)
-            complete |= width == self.n
+            complete |= width == count
             done = asked[complete]
-            best = best_of(self._rows, near, possible & complete[:, None], exact[asked], wanted)
+            best = best_of(rows, near, possible & complete[:, None], exact[asked], wanted)
             found.scores[done, :wanted] = best.scores[complete]
             found.rows[done, :wanted] = best.rows[complete]
             asked, width = asked[~complete], width * _WIDER

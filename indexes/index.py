@@ -10,8 +10,10 @@ import numpy as np
 
 from indexes.device import GPU_MAX_K, gpu_lock, to_device
 from indexes.errors import SpecError, VectorIndexError
-from indexes.layers import is_hnsw, is_ivf, is_on_gpu, layers, takes_ef_search, takes_nprobe
+from indexes.filtered import search_allowed
+from indexes.layers import is_on_gpu, takes_ef_search, takes_nprobe
 from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.parameters import search_parameters
 from indexes.scan import scan
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries
@@ -76,7 +78,13 @@ class VectorIndex:
         return total
 
     def search(
-        self, queries: Any, k: int, *, nprobe: int | None = None, ef_search: int | None = None
+        self,
+        queries: Any,
+        k: int,
+        *,
+        nprobe: int | None = None,
+        ef_search: int | None = None,
+        allowed: Any = None,
     ) -> Matches:
         """Return the k highest-scoring rows for each query.
 
@@ -84,13 +92,15 @@ class VectorIndex:
         k          results per query, at least 1; on a GPU at most 2048
         nprobe     inverted lists visited; None uses the spec's value
         ef_search  candidates kept while walking the graph; None uses the spec's value
+        allowed    (m,) bool by row number, m above every row: which may be found; None allows all.
+                   Where k are allowed k are found; see search_allowed() for how. On the CPU
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
         lower row; -1 and -inf pad short lists. A quantiser (SQ, PQ) gives the score of the
         vector as stored. Which of several equal scores reach the k-th place is FAISS's choice.
         Raises DimensionError if d differs from the index, VectorError on unfit queries,
         SpecError on a search parameter that means nothing to this index, VectorIndexError on
-        a k out of range.
+        a k out of range or an `allowed` of another type or too short.
         """
         queries = as_queries(queries, self.dim)  # (q, d)
         k = checked_count(k, "k")
@@ -99,12 +109,16 @@ class VectorIndex:
         wanted = min(k, self.n)
         if wanted == 0 or len(queries) == 0:
             return no_matches(len(queries), k)
+        if allowed is not None:
+            index = to_device(self.faiss_index, "cpu")
+            found = search_allowed(index, queries, wanted, allowed, nprobe, ef_search)
+            return _matches(*found, k)
         if self._on_gpu and max(wanted, nprobe or 1) > GPU_MAX_K:
             raise VectorIndexError(
                 f"An index on a GPU searches with k and nprobe up to {GPU_MAX_K}, got k={k}, "
                 f"nprobe={nprobe}. Ask for fewer, or open the index with device cpu."
             )
-        params = _search_parameters(self.faiss_index, nprobe, ef_search)
+        params = search_parameters(self.faiss_index, nprobe, ef_search)
         with gpu_lock if self._on_gpu else nullcontext():
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
         return _matches(scores, rows, k)
@@ -147,31 +161,3 @@ def _matches(scores: np.ndarray, rows: np.ndarray, k: int) -> Matches:
     np.clip(scores, -1, 1, out=scores)  # rounding and quantisers overshoot a little
     scores[rows < 0] = -np.inf  # FAISS pads with -3.4e38
     return ranked(scores, rows, k)
-
-
-def _search_parameters(
-    index: faiss.Index, nprobe: int | None, ef_search: int | None
-) -> faiss.SearchParameters | None:
-    """Return the settings in the shape of the index: one search's own, so that threads agree.
-
-    None leaves the index's own settings in force.
-    """
-    if nprobe is None and ef_search is None:
-        return None
-    layer = next(layers(index))
-    if isinstance(layer, faiss.IndexIDMap):
-        return _search_parameters(layer.index, nprobe, ef_search)
-    if isinstance(layer, faiss.IndexPreTransform):
-        inner = _search_parameters(layer.index, nprobe, ef_search)
-        return faiss.SearchParametersPreTransform(index_params=inner)
-    if isinstance(layer, faiss.IndexRefine):
-        inner = _search_parameters(layer.base_index, nprobe, ef_search)
-        return faiss.IndexRefineSearchParameters(k_factor=layer.k_factor, base_index_params=inner)
-    if is_ivf(layer):
-        params = faiss.SearchParametersIVF(nprobe=nprobe or layer.nprobe)
-        if ef_search is not None and isinstance(layer, faiss.IndexIVF):
-            params.quantizer_params = _search_parameters(layer.quantizer, None, ef_search)
-        return params
-    if is_hnsw(layer) and ef_search is not None:
-        return faiss.SearchParametersHNSW(efSearch=ef_search)
-    return None

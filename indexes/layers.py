@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import faiss
+import numpy as np
 
 # CPU-only builds of FAISS have no GPU classes.
 _IVF = (faiss.IndexIVF, *([faiss.GpuIndexIVF] if hasattr(faiss, "GpuIndexIVF") else []))
@@ -56,3 +57,25 @@ def takes_ef_search(index: faiss.Index) -> bool:
         is_hnsw(layer) or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
         for layer in layers(index)
     )
+
+
+def takes_selector(index: faiss.Index) -> bool:
+    """Whether the innermost layer can be told which of its vectors count. FAISS refuses otherwise."""
+    *_, layer = layers(index)
+    if isinstance(layer, faiss.IndexIVFAdditiveQuantizer):
+        return False
+    kinds = (faiss.IndexFlat, faiss.IndexScalarQuantizer, faiss.IndexRaBitQ, faiss.IndexIVF)
+    return isinstance(layer, kinds) or is_hnsw(layer)
+
+
+def unmapped(index: faiss.Index) -> tuple[faiss.Index, np.ndarray | None]:
+    """Return the index without its IDMap, and the row number of each vector: a view, or None.
+
+    None means that vector i has row number i. (n,) int64
+    """
+    layer = next(layers(index))
+    if not isinstance(layer, faiss.IndexIDMap):
+        return layer, None
+    n = layer.id_map.size()
+    numbers = faiss.rev_swig_ptr(layer.id_map.data(), n) if n else np.zeros(0, np.int64)
+    return next(layers(layer.index)), numbers

@@ -41,6 +41,70 @@ def ranked(scores: np.ndarray, rows: np.ndarray, k: int) -> Matches:
     return matches
 
 
+def ranked_less_bias(
+    scores: np.ndarray, rows: np.ndarray, bias: np.ndarray | None, k: int
+) -> Matches:
+    """Put candidates into order by their scores less their rows' bias; the k best, with their scores.
+
+    scores  (q, m) float32, any order; -inf for pads; m >= k
+    rows    (q, m) int64; -1 for pads
+    bias    (n,) float32 by row number; None is none
+    """
+    keys = scores if bias is None else np.where(rows >= 0, scores - bias[rows], -np.inf)
+    order = np.lexsort((rows, -keys), axis=1)[:, :k]  # last key first
+    return Matches(np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1))
+
+
+def kept_first(scores: np.ndarray, rows: np.ndarray, mask: np.ndarray, k: int) -> Matches:
+    """Return of each line the first k whose row counts; -1 and -inf pad.
+
+    scores  (q, m), as they should come
+    rows    (q, m) int64; -1 pads
+    mask    (n,) bool, n above every row
+    """
+    counts = (rows >= 0) & mask[rows]  # (q, m)
+    kept = counts & (counts.cumsum(axis=1) <= k)
+    lines, columns = np.nonzero(kept)
+    matches = no_matches(len(rows), k)
+    places = kept.cumsum(axis=1)[lines, columns] - 1
+    matches.scores[lines, places] = scores[lines, columns]
+    matches.rows[lines, places] = rows[lines, columns]
+    return matches
+
+
+def as_mask(allowed: Any, n: int) -> np.ndarray:
+    """Return which of the rows 0..n-1 are allowed. (n,) bool
+
+    allowed  (m,) bool, m >= n
+
+    Raises VectorIndexError on anything else.
+    """
+    mask = np.asarray(allowed)
+    if mask.dtype != bool or mask.ndim != 1:
+        raise VectorIndexError(
+            f"allowed must be bool of shape (n,), one for each row number, got {mask.dtype} of "
+            f"shape {mask.shape}."
+        )
+    if len(mask) < n:
+        raise VectorIndexError(
+            f"allowed says nothing of rows {len(mask)} to {n - 1}: it must be at least {n} long."
+        )
+    return mask[:n]
+
+
+def as_bias(bias: Any, n: int) -> np.ndarray:
+    """Return the bias by row number, (m,) float32, m >= n. Raises VectorIndexError on anything else."""
+    values = np.asarray(bias)
+    if values.dtype != np.float32 or values.ndim != 1 or len(values) < n:
+        raise VectorIndexError(
+            f"bias must be float32 of shape (n,), n at least {n}, got {values.dtype} of shape {values.shape}."
+        )
+    values = np.ascontiguousarray(values)
+    if not np.isfinite(values).all():
+        raise VectorIndexError(f"bias of row {int(np.argmin(np.isfinite(values)))} is not finite.")
+    return values
+
+
 def checked_count(value: Any, name: str, error: type[VectorIndexError] = VectorIndexError) -> int:
     """Return `value` as an int of at least 1, or raise `error` calling it by `name`."""
     try:

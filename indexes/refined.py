@@ -110,8 +110,9 @@ class RefinedIndex:
         width = max(k, min(refine * k, self.n))
         if self.device == "gpu":
             width = max(k, min(width, GPU_MAX_K))
-        only = {} if allowed is None else {"allowed": allowed}
-        found = self.index.search(queries, width, nprobe=nprobe, ef_search=ef_search, **only)
+        found = self.index.search(
+            queries, width, nprobe=nprobe, ef_search=ef_search, allowed=allowed
+        )
         if len(queries) == 0 or self.n == 0:
             return no_matches(len(queries), k)
         exact = unit_doubles(queries)

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 
 from indexes.candidates import Candidates, Rows
-from indexes.matches import Matches, ranked
+from indexes.matches import Matches, ranked_less_bias
 from indexes.vectors import UNIT_TOLERANCE, as_unit_rows
 
 _PAIRS_AT_ONCE = 4096
@@ -24,6 +24,8 @@ def best_of(
 ) -> Matches:
     """Return the k best of the possible candidates by their true scores, rounded to float32.
 
+    Where rows have a bias it counts for the order, and the scores returned are without it.
+
     possible  (q, w) bool: the candidates to look at; w >= k
     queries   (q, d) float64, unit rows
 
@@ -32,8 +34,7 @@ def best_of(
     scores = np.full(near.scores.shape, -np.inf, dtype=np.float32)
     lines, columns = np.nonzero(possible)  # (m,)
     scores[lines, columns] = _cosines(rows, queries, lines, near.rows[lines, columns])
-    best = ranked(scores, np.where(possible, near.rows, -1), scores.shape[1])
-    return Matches(best.scores[:, :k], best.rows[:, :k])
+    return ranked_less_bias(scores, np.where(possible, near.rows, -1), rows.bias, k)
 
 
 def _cosines(rows: Rows, queries: np.ndarray, at: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -20,11 +20,13 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers",
-    "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall",
+    "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
+    "  indexes.parameters",
+    "indexes.filtered",
     "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
-    "indexes.measure",
+    "indexes.measure  indexes.biased",
     "indexes",
 ]
 RETRIEVAL = [

@@ -42,6 +42,7 @@ def test_exported_names() -> None:
         "measure_index",
             "operating_points",
         "save_index",
+        "search_biased",
     ]
 
 

@@ -1,0 +1,45 @@
+"""One search's own settings, in the shape of the FAISS index: so that threads do not disturb each other."""
+
+from __future__ import annotations
+
+import math
+
+import faiss
+
+from indexes.layers import is_hnsw, is_ivf, layers
+
+
+def search_parameters(
+    index: faiss.Index,
+    nprobe: int | None,
+    ef_search: int | None,
+    selector: faiss.IDSelector | None = None,
+    share: float = 1.0,
+) -> faiss.SearchParameters | None:
+    """Return the settings of a search; None leaves the index's own in force.
+
+    selector  which positions count; the innermost layer must take selectors, see takes_selector()
+    share     of all vectors that count: so many times fewer are met on the way, so that it takes
+              as many times more lists, or candidates, to find as much
+    """
+    if nprobe is None and ef_search is None and selector is None:
+        return None
+    layer = next(layers(index))
+    if isinstance(layer, faiss.IndexIDMap):
+        return search_parameters(layer.index, nprobe, ef_search, selector, share)
+    if isinstance(layer, faiss.IndexPreTransform):
+        inner = search_parameters(layer.index, nprobe, ef_search, selector, share)
+        return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(layer, faiss.IndexRefine):
+        inner = search_parameters(layer.base_index, nprobe, ef_search, selector, share)
+        return faiss.IndexRefineSearchParameters(k_factor=layer.k_factor, base_index_params=inner)
+    if is_ivf(layer):
+        lists = min(layer.nlist, math.ceil((nprobe or layer.nprobe) / share))
+        params = faiss.SearchParametersIVF(nprobe=lists, sel=selector)
+        if ef_search is not None and isinstance(layer, faiss.IndexIVF):
+            params.quantizer_params = search_parameters(layer.quantizer, None, ef_search)
+        return params
+    if is_hnsw(layer) and (ef_search is not None or selector is not None):
+        kept = math.ceil((ef_search or layer.hnsw.efSearch) / share)
+        return faiss.SearchParametersHNSW(efSearch=kept, sel=selector)
+    return None if selector is None else faiss.SearchParameters(sel=selector)
