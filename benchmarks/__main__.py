@@ -11,7 +11,7 @@ import click
 from benchmarks import compare as comparison
 from benchmarks import machine, results, runner, suites
 from benchmarks import report as reporting
-from benchmarks.case import BenchmarkError
+from benchmarks.case import BenchmarkError, Case
 
 README = machine.ROOT / "README.md"
 PLOTS = Path(__file__).with_name("plots")
@@ -29,6 +29,7 @@ def cli() -> None:
 Examples:
   python -m benchmarks run --quick
   python -m benchmarks run indexes --peer faiss --repeats 3
+  python -m benchmarks run indexes --case "recall 0.95" --case "exact search of a million"
 """)
 @click.argument("names", metavar="[SUITE]...", nargs=-1)
 @click.option("--quick", is_flag=True, help="Small sizes: does everything work? Not for publication.")
@@ -39,6 +40,10 @@ Examples:
 @click.option(
     "--results", "file", type=FILE,
     help="JSONL file to append to.  [default: full.jsonl or quick.jsonl in benchmarks/results]",
+)
+@click.option(
+    "--case", "parts", metavar="TEXT", multiple=True,
+    help="Measure only cases whose name contains this; may be repeated.",
 )
 @click.option("--fresh", is_flag=True, help="Measure again what the file has of this commit.")
 @click.option(
@@ -53,7 +58,7 @@ Examples:
 )
 def run(
     names: tuple[str, ...], quick: bool, repeats: int | None, file: Path | None, fresh: bool,
-    peers: tuple[str, ...], no_peers: bool, work: Path | None,
+    parts: tuple[str, ...], peers: tuple[str, ...], no_peers: bool, work: Path | None,
 ) -> None:
     """Measure suites (all of them if none is named), one JSON line for each contender.
 
@@ -64,7 +69,9 @@ def run(
     if peers and no_peers:
         raise click.UsageError("Give --peer or --no-peers, not both.")
     names = tuple(dict.fromkeys(names)) or tuple(suites.names())
-    chosen = {name: suites.load(name).cases(quick) for name in names}
+    chosen = {name: _named(suites.load(name).cases(quick), parts) for name in names}
+    if not any(chosen.values()):
+        raise BenchmarkError(f'No case of {", ".join(names)} has "{", ".join(parts)}" in its name.')
     every = [
         named for cases in chosen.values() for case in cases for named in case.contenders.items()
     ]
@@ -163,6 +170,11 @@ def _row(line: results.Line) -> list[str]:
     values = [f"{value:.4g}" for value in (line["metrics"][line["unit"]], low, high)]
     ratio = "" if line["ratio_to_peer"] is None else f"{line['ratio_to_peer']:.2f}"
     return [line["suite"], line["case"], line["contender"], *values, line["unit"], ratio]
+
+
+def _named(cases: list[Case], parts: tuple[str, ...]) -> list[Case]:
+    """The cases with one of the parts in their name; all where none is given."""
+    return [case for case in cases if not parts or any(part in case.name for part in parts)]
 
 
 def _require_known(peers: tuple[str, ...], known: set[str]) -> None:

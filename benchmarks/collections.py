@@ -53,7 +53,7 @@ def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
     from retrieval.catalog import Catalog
     from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
-    from retrieval.manifest import EncoderRecord, Manifest
+    from retrieval.manifest import EncoderRecord, IndexChoice, IndexRecord, Manifest
     from retrieval.vectors import VectorStore
 
     encoder = encoder or EncoderRecord("made up", DIM, "")
@@ -67,4 +67,5 @@ def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
                 rows,
             )
             store.n += len(rows)
-        Collection(folder, Manifest(encoder), catalog).refresh_index()
+        record = IndexRecord(choice=IndexChoice("Flat"))  # not what their number would suggest
+        Collection(folder, Manifest(encoder, record), catalog).refresh_index()

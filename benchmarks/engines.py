@@ -1,14 +1,15 @@
-"""Vector indexes of this project and of others, behind one set of four verbs.
+"""Vector indexes of this project, FAISS's and numpy's, behind one set of four verbs.
 
-    build(documents (n, d)) -> index        search(index, queries (q, d), k) -> rows (q, k)
-    save(index, path)                       load(path) -> index, ready to search
+    build(documents (n, d) float32) -> index      save(index, path)
+    load(path, stored (n, d) float16) -> index    search(index, queries, k, **setting) -> rows (q, k)
 
-HNSW graphs get the same links (32) and the same care in building (40 candidates) everywhere.
+`stored` are the same documents as a collection keeps them: a memory map, for engines that read
+vectors where they lie. `settings` are the search parameters worth trying: ladders, each of which
+climbs from cheap to thorough. Engines of other projects are in benchmarks/peers.py.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,17 @@ import numpy as np
 
 from benchmarks.case import LeftOut
 
-LINKS = 32
-BUILD_CANDIDATES = 40
+Ladder = tuple[dict[str, int], ...]
+
+LINKS = 32  # of HNSW graphs, everywhere
+BUILD_CANDIDATES = 200
+WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+AS_BUILT: tuple[Ladder, ...] = (({},),)
+
+
+def ladder(name: str, values: tuple[int, ...], **fixed: int) -> Ladder:
+    """One parameter's values, beside others that stay as they are."""
+    return tuple({name: value, **fixed} for value in values)
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,10 @@ class Ours:
     """indexes.build_index, load_index and VectorIndex.search."""
 
     factory: str
-    nprobe: int | None = None
-    ef_search: int | None = None
+    settings: tuple[Ladder, ...] = AS_BUILT
     device: str = "cpu"
+    refine: int | None = None
+    reads_stored = False
 
     def build(self, documents: np.ndarray) -> Any:
         from indexes import build_index
@@ -36,15 +47,15 @@ class Ours:
         _require(self.device)
         return build_index(documents, self._spec(), device=self.device)
 
-    def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
-        return index.search(queries, k).rows
+    def search(self, index: Any, queries: np.ndarray, k: int, **setting: int) -> np.ndarray:
+        return index.search(queries, k, **setting).rows
 
     def save(self, index: Any, path: Path) -> None:
         from indexes import save_index
 
         save_index(index, path)
 
-    def load(self, path: Path) -> Any:
+    def load(self, path: Path, stored: np.ndarray) -> Any:
         from indexes import load_index
 
         _require(self.device)
@@ -53,26 +64,42 @@ class Ours:
     def _spec(self) -> Any:
         from indexes import IndexSpec
 
-        return IndexSpec(self.factory, nprobe=self.nprobe, ef_search=self.ef_search)
+        return IndexSpec(self.factory, refine=self.refine)
+
+
+@dataclass(frozen=True)
+class Refined(Ours):
+    """indexes.RefinedIndex over small codes and the stored vectors."""
+
+    refine: int | None = 10
+    reads_stored = True
+
+    def load(self, path: Path, stored: np.ndarray) -> Any:
+        from indexes import RefinedIndex
+
+        return RefinedIndex(super().load(path, stored), stored)
 
 
 @dataclass(frozen=True)
 class InPlace:
-    """indexes.FlatIndex over a memory map of float16 vectors, as a collection has them."""
+    """indexes.FlatIndex over the stored vectors; there is nothing to build."""
+
+    settings: tuple[Ladder, ...] = AS_BUILT
+    reads_stored = True
 
     def build(self, documents: np.ndarray) -> Any:
-        return documents.astype(np.float16)
+        return None
 
     def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
         return index.search(queries, k).rows
 
     def save(self, index: Any, path: Path) -> None:
-        _save_array(index, path)
+        path.touch()
 
-    def load(self, path: Path) -> Any:
+    def load(self, path: Path, stored: np.ndarray) -> Any:
         from indexes import FlatIndex
 
-        return FlatIndex(np.load(path, mmap_mode="r"))
+        return FlatIndex(stored)
 
 
 @dataclass(frozen=True)
@@ -80,9 +107,9 @@ class Faiss:
     """faiss by itself: index_factory, train, add, search."""
 
     factory: str
-    nprobe: int | None = None
-    ef_search: int | None = None
+    settings: tuple[Ladder, ...] = AS_BUILT
     device: str = "cpu"
+    reads_stored = False
 
     def build(self, documents: np.ndarray) -> Any:
         import faiss
@@ -90,11 +117,19 @@ class Faiss:
         index = self._moved(
             faiss.index_factory(documents.shape[1], self.factory, faiss.METRIC_INNER_PRODUCT)
         )
+        if self.factory.startswith("HNSW"):
+            index.hnsw.efConstruction = BUILD_CANDIDATES
         index.train(documents)
         index.add(documents)
         return index
 
-    def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
+    def search(self, index: Any, queries: np.ndarray, k: int, **setting: int) -> np.ndarray:
+        import faiss
+
+        if setting:
+            faiss.ParameterSpace().set_index_parameters(
+                index, ",".join(f"{name}={value}" for name, value in setting.items())
+            )
         return index.search(queries, k)[1]
 
     def save(self, index: Any, path: Path) -> None:
@@ -102,15 +137,10 @@ class Faiss:
 
         faiss.write_index(faiss.index_gpu_to_cpu(index) if self.device == "gpu" else index, str(path))
 
-    def load(self, path: Path) -> Any:
+    def load(self, path: Path, stored: np.ndarray) -> Any:
         import faiss
 
-        index = self._moved(faiss.read_index(str(path)))
-        if self.nprobe is not None:
-            index.nprobe = self.nprobe
-        if self.ef_search is not None:
-            index.hnsw.efSearch = self.ef_search
-        return index
+        return self._moved(faiss.read_index(str(path)))
 
     def _moved(self, index: Any) -> Any:
         if self.device == "cpu":
@@ -125,6 +155,9 @@ class Faiss:
 class Numpy:
     """A matrix product and argpartition, a block of queries at a time."""
 
+    settings: tuple[Ladder, ...] = AS_BUILT
+    reads_stored = False
+
     def build(self, documents: np.ndarray) -> Any:
         return documents
 
@@ -138,81 +171,11 @@ class Numpy:
         return np.concatenate(found)
 
     def save(self, index: Any, path: Path) -> None:
-        _save_array(index, path)
+        with path.open("wb") as file:  # given a name, numpy would add a suffix
+            np.save(file, index)
 
-    def load(self, path: Path) -> Any:
+    def load(self, path: Path, stored: np.ndarray) -> Any:
         return np.load(path)
-
-
-@dataclass(frozen=True)
-class Hnswlib:
-    dim: int
-    ef_search: int = 16
-
-    def build(self, documents: np.ndarray) -> Any:
-        index = self._empty()
-        index.init_index(len(documents), M=LINKS, ef_construction=BUILD_CANDIDATES, random_seed=0)
-        index.set_num_threads(_threads())
-        index.add_items(documents)
-        return index
-
-    def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
-        return index.knn_query(queries, k)[0].astype(np.int64)
-
-    def save(self, index: Any, path: Path) -> None:
-        index.save_index(str(path))
-
-    def load(self, path: Path) -> Any:
-        index = self._empty()
-        index.load_index(str(path))
-        index.set_num_threads(_threads())
-        index.set_ef(self.ef_search)
-        return index
-
-    def _empty(self) -> Any:
-        import hnswlib
-
-        return hnswlib.Index("ip", self.dim)
-
-
-@dataclass(frozen=True)
-class Usearch:
-    dim: int
-    ef_search: int = 16
-
-    def build(self, documents: np.ndarray) -> Any:
-        index = self._empty()
-        index.add(np.arange(len(documents)), documents, threads=_threads())
-        return index
-
-    def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
-        rows = index.search(queries, k, threads=_threads()).keys
-        return np.asarray(rows).reshape(len(queries), -1).astype(np.int64)  # one query comes back flat
-
-    def save(self, index: Any, path: Path) -> None:
-        index.save(str(path))
-
-    def load(self, path: Path) -> Any:
-        index = self._empty()
-        index.load(str(path))
-        return index
-
-    def _empty(self) -> Any:
-        from usearch.index import Index
-
-        return Index(
-            ndim=self.dim, metric="ip", dtype="f32", connectivity=LINKS,
-            expansion_add=BUILD_CANDIDATES, expansion_search=self.ef_search,
-        )
-
-
-def _save_array(array: np.ndarray, path: Path) -> None:
-    with path.open("wb") as file:  # given a name, numpy would add a suffix
-        np.save(file, array)
-
-
-def _threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def _require(device: str) -> None:

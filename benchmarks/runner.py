@@ -234,7 +234,8 @@ def _environment(plan: Plan) -> Iterator[None]:
     before = dict(os.environ)
     threads = str(plan.facts["threads"])
     for name in [name for name in os.environ if name.startswith("RETRIEVAL_")]:
-        del os.environ[name]
+        if not name.startswith("RETRIEVAL_BENCH_"):  # which say where peers are
+            del os.environ[name]
     os.environ.update(
         {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
         RETRIEVAL_CACHE=str(plan.work / "cache"),

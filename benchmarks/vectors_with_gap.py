@@ -11,6 +11,7 @@ of real embeddings is kept:
 
     document = unit(meaning + shift_image + noise)
     query    = unit(meaning of some document, blurred + shift_text + noise)
+    image    = a document that was held out: a query that lies where documents lie
 """
 
 from __future__ import annotations
@@ -23,18 +24,23 @@ _BLOCK = 65536
 
 
 class VectorsWithGap(NamedTuple):
-    """documents (n, d), queries (q, d): float32 unit rows. origin (q,): the row each query blurs."""
+    """documents (n, d), queries (q, d), images (q, d): float32 unit rows.
+
+    queries  text-like; origin (q,) are the rows that they blur
+    images   image-like: drawn as documents are, and none of them
+    """
 
     documents: np.ndarray
     queries: np.ndarray
     origin: np.ndarray
+    images: np.ndarray
 
 
 def vectors_with_gap(
     n: int, q: int, dim: int = 512, *, rank: int = 48, clusters: int = 1000, gap: float = 0.8,
     blur: float = 0.35, noise: float = 0.15, seed: int = 0,
 ) -> VectorsWithGap:
-    """Return n documents and q queries; equal arguments give equal vectors.
+    """Return n documents and q queries of each kind; equal arguments give equal vectors.
 
     rank      dimensions of the subspace that meanings lie in, at most dim - 2
     clusters  centres; the i-th is drawn with a weight of 1 / (i + 10)
@@ -51,15 +57,22 @@ def vectors_with_gap(
     space, shift_image, shift_text = basis[:rank], gap * basis[rank], gap * basis[rank + 1]
     centres = _units(random, clusters, rank)  # (c, r)
     weights = 1 / (np.arange(clusters) + 10)
-    chosen = random.choice(clusters, n, p=weights / weights.sum())  # (n,)
-    meanings = _unit(centres[chosen] + 0.7 * _units(random, n, rank))  # (n, r)
+    weights /= weights.sum()
+
+    def drawn_meanings(count: int) -> np.ndarray:
+        chosen = random.choice(clusters, count, p=weights)  # (count,)
+        return _unit(centres[chosen] + 0.7 * _units(random, count, rank))  # (count, r)
+
+    meanings = drawn_meanings(n)
     origin = random.choice(n, q, replace=q > n)  # (q,)
     asked = _unit(meanings[origin] + blur * _units(random, q, rank))  # (q, r)
     documents = np.empty((n, dim), np.float32)
     for start in range(0, n, _BLOCK):
         block = slice(start, start + _BLOCK)
         documents[block] = _placed(meanings[block], space, shift_image, noise, random)
-    return VectorsWithGap(documents, _placed(asked, space, shift_text, noise, random), origin)
+    queries = _placed(asked, space, shift_text, noise, random)
+    images = _placed(drawn_meanings(q), space, shift_image, noise, random)
+    return VectorsWithGap(documents, queries, origin, images)
 
 
 def _placed(

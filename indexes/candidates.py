@@ -142,7 +142,7 @@ def scan(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
             np.packbits(rows.live[piece.start : piece.stop], bitorder="little")
         )
 
-    found = _in_threads(best_of, list(rows.pieces(_SCAN_ROWS)))
+    found = in_threads(best_of, list(rows.pieces(_SCAN_ROWS)))
     scores, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
     beyond = np.full(len(queries), -np.inf, np.float32)
     if rows.bias is not None:
@@ -185,7 +185,7 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
                 _scan_block(scanner, query, block, heap, columns)
 
     starts = range(0, len(queries), _COMPARED_AT_ONCE)
-    _in_threads(compare_part, [slice(start, start + _COMPARED_AT_ONCE) for start in starts])
+    in_threads(compare_part, [slice(start, start + _COMPARED_AT_ONCE) for start in starts])
     found = np.where(places >= 0, np.take_along_axis(numbers, places, axis=1), -1)
     scores[found < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
@@ -193,12 +193,16 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
     return _scanned_candidates(scores, found, order, beyond, rows)
 
 
-def _in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
-    """Return what `call` makes of each argument, using as many threads as FAISS does."""
-    threads = min(faiss.omp_get_max_threads(), len(arguments))
-    if threads <= 1:
+def threads() -> int:
+    """As many as FAISS uses."""
+    return int(faiss.omp_get_max_threads())
+
+
+def in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
+    """Return what `call` makes of each argument, in as many threads."""
+    if min(threads(), len(arguments)) <= 1:
         return [call(argument) for argument in arguments]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         return list(pool.map(call, arguments))
 
 

@@ -77,6 +77,15 @@ class VectorIndex:
         faiss.write_index(to_device(self.faiss_index, "cpu"), faiss.PyCallbackIOWriter(count))
         return total
 
+    def on(self, device: str) -> VectorIndex:
+        """Return the index on "cpu", "gpu", or where it is best ("auto"). Raises VectorIndexError."""
+        moved = to_device(self.faiss_index, device)
+        return self if moved is self.faiss_index else VectorIndex(moved, self.spec)
+
+    def with_spec(self, spec: IndexSpec) -> VectorIndex:
+        """Return the index with other search parameters."""
+        return VectorIndex(self.faiss_index, spec)
+
     def search(
         self,
         queries: Any,

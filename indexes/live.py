@@ -8,13 +8,9 @@ import numpy as np
 
 from indexes.errors import VectorError
 from indexes.index import VectorIndex
-from indexes.matches import Matches, checked_count, no_matches
+from indexes.matches import Matches, as_mask, ranked
 from indexes.refined import RefinedIndex
 from indexes.spec import IndexSpec
-from indexes.vectors import as_queries
-
-_SPARE = 8
-_WIDER = 4  # how many times as many are asked for, where too many were dead
 
 
 class LiveIndex:
@@ -62,39 +58,18 @@ class LiveIndex:
     def search(self, queries: Any, k: int, *, allowed: Any = None, **settings: Any) -> Matches:
         """Return the k highest-scoring live rows for each query.
 
-        allowed   bool, as long as `live`: only these rows; None allows all
+        allowed   bool by row number: only these rows; None allows all
         settings  as the index inside takes them
 
         Returns and raises what the search of the index inside does.
         """
-        if allowed is not None:
-            return self.index.search(queries, k, allowed=self._live & allowed, **settings)
-        queries = as_queries(queries, self.dim)
-        k = checked_count(k, "k")
-        best = no_matches(len(queries), k)
-        wanted = min(k, self.n)
-        asked, width = np.arange(len(queries)), min(wanted + _SPARE, self.index.n)
-        while len(asked) and wanted:
-            found = self.index.search(queries[asked], width, **settings)  # (a, width)
-            alive, count = _alive(found, self._live, wanted)
-            # Short lists say that the index has no more to offer.
-            done = (count >= wanted) | (found.rows[:, -1] < 0) | (width == self.index.n)
-            best.scores[asked[done], :wanted] = alive.scores[done]
-            best.rows[asked[done], :wanted] = alive.rows[done]
-            asked, width = asked[~done], min(width * _WIDER, self.index.n)
-        return best
+        live = self._live if allowed is None else as_mask(allowed, len(self._live)) & self._live
+        return self.index.search(queries, k, allowed=live, **settings)
 
     def search_exhaustively(self, queries: Any, k: int) -> Matches:
         """Return the k highest-scoring live rows, with no shortcut taken."""
         found = self.index.search_exhaustively(queries, k + self.index.n - self.n)
-        return _alive(found, self._live, k)[0]
-
-
-def _alive(found: Matches, live: np.ndarray, k: int) -> tuple[Matches, np.ndarray]:
-    """Return the first k live rows of each line, and how many live ones it has. (q, k), (q,)"""
-    kept = (found.rows >= 0) & live[found.rows]
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    real = np.take_along_axis(kept, order, axis=1)
-    scores = np.where(real, np.take_along_axis(found.scores, order, axis=1), -np.inf)
-    rows = np.where(real, np.take_along_axis(found.rows, order, axis=1), -1)
-    return Matches(scores, rows), kept.sum(axis=1)
+        kept = (found.rows >= 0) & self._live[found.rows]
+        scores = np.where(kept, found.scores, -np.inf)
+        best = ranked(scores, np.where(kept, found.rows, -1), max(k, found.rows.shape[1]))
+        return Matches(best.scores[:, :k], best.rows[:, :k])

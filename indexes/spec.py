@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from indexes.errors import SpecError
@@ -57,6 +58,15 @@ class IndexSpec:
                 f'metric "{self.metric}" is not supported; use "{METRICS[0]}", which is the '
                 "cosine for unit vectors."
             )
+
+    @staticmethod
+    def suggest(
+        n: int, dim: int, *, memory: int | None = None, target_recall: float = 0.95
+    ) -> Any:
+        """Return indexes.suggest's Suggestion for n vectors of dim dimensions."""
+        return import_module("indexes.suggest").suggest(
+            n, dim, memory=memory, target_recall=target_recall
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict that JSON can hold."""

@@ -55,7 +55,7 @@ class Tuning:
     queries_per_second: float
 
 
-def tune(
+def tune_index(
     index: VectorIndex | RefinedIndex,
     vectors: Any,
     text: Any,

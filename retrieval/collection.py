@@ -8,6 +8,7 @@
       index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
                        "Flat" index, which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
+      queries.npy      derived: vectors of generic queries, where an index was tuned with these
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from retrieval.encoders import check_same_encoder, load_recorded_encoder
 from retrieval.errors import CollectionError, QueryError
 from retrieval.indexed import CAPTIONS, IMAGES, INDEX_FILES, Indexed, SearchableIndex
 from retrieval.manifest import IndexRecord, Manifest
+from retrieval.tuning import Encode
 from retrieval.types import Encoder, Hit
 from retrieval.vectors import VectorStore
 
@@ -151,10 +153,11 @@ class Collection:
             self._was_rewritten()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
-            self._indexes[within] = self._indexed(within).open(self._index_record(within), device)
+            self._indexes[within] = self.indexed(within).open(self._index_record(within), device)
         return self._indexes[within]
 
-    def _indexed(self, within: str) -> Indexed:
+    def indexed(self, within: str) -> Indexed:
+        """The rows to be searched, and the file of their index."""
         return Indexed(self.path, self.catalog, self.vectors, within)
 
     def _index_record(self, within: str) -> IndexRecord:
@@ -231,23 +234,25 @@ class Collection:
             answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
         return answers
 
-    def refresh_index(self) -> None:
-        """Rebuild and save each index that is out of date, then record them in the manifest.
+    def refresh_index(self, encode: Encode | None = None, *, retune: bool = False) -> None:
+        """Bring each index that is out of date up to date, then record them in the manifest.
 
         A "Flat" one has no file. Raises OSError if one cannot be written.
+
+        encode, retune  see Indexed.refreshed
         """
         captions = self.manifest.captions
         if captions is None:
             (self.path / INDEX_FILES[CAPTIONS]).unlink(missing_ok=True)
         counts = {"images": self.catalog.count("indexed"), "failed": self.catalog.count("failed")}
         self.manifest = replace(
-            self.manifest, index=self._refreshed(IMAGES, self.manifest.index),
-            captions=captions and self._refreshed(CAPTIONS, captions), counts=counts,
+            self.manifest, index=self._refreshed(IMAGES, self.manifest.index, encode, retune),
+            captions=captions and self._refreshed(CAPTIONS, captions, encode, retune), counts=counts,
         )
         self.manifest.save(self.path)
 
-    def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
-        record, index = self._indexed(within).refreshed(record)
+    def _refreshed(self, within: str, record: IndexRecord, encode: Encode | None, retune: bool) -> IndexRecord:
+        record, index = self.indexed(within).refreshed(record, encode, retune=retune)
         if index is not None:
             self._indexes[within] = index
         return record

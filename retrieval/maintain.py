@@ -9,7 +9,7 @@ from typing import Any, Callable, Sequence
 
 from retrieval import ingest
 from retrieval.catalog import Catalog
-from retrieval.collection import Collection
+from retrieval.collection import IMAGES, Collection
 from retrieval.corpus.found import Scan
 from retrieval.corpus.moving import sample, told_passed_over
 from retrieval.corpus.scanning import Source, TableOptions, scan
@@ -17,6 +17,7 @@ from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_reco
 from retrieval.errors import CorpusError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
+from retrieval.retune import AskedIndex
 from retrieval.writing import (
     BusyError, beside, create, is_empty, is_vacant, only_writer, opened_to_write, put_back,
     remove_leftovers, require_collection, require_only_ours, require_writable, storage_errors, swap,
@@ -32,6 +33,7 @@ class Options:
     captions      embed captions too, or drop their vectors; None goes on as the collection does
     frames        of each animation, at most
     video_every   seconds between the frames of a video; None passes over videos in folders
+    index         what to search with, and how well; see AskedIndex
     """
 
     model: str | None = None
@@ -43,6 +45,7 @@ class Options:
     captions: bool | None = None
     frames: int = 1
     video_every: float | None = None
+    index: AskedIndex = AskedIndex()
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def index_sources(
         old = require_collection(path, rebuild)
         if rebuild and old and options.captions is None:
             options = replace(options, captions=old.captions is not None)
+        if rebuild and old:
+            options = replace(options, index=options.index.else_as(old.index.wanted))
     found = sample(scan(sources, tables), options.frames, options.video_every)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
@@ -186,9 +191,15 @@ def _update(
         plan = ingest.plan(found, catalog.known_files(), again, catalog.captions.by_path())
         _choose_encoder(encoder, path, manifest, options)
         manifest = _settle_captions(path, manifest, catalog, options)
+        asked = options.index.put_to(manifest)
+        collection = Collection(path, asked, catalog)
+        expected = catalog.count("indexed") + len(plan.to_read)  # at most
+        collection.indexed(IMAGES).check_fits(asked.index.wanted, expected)
+        if asked != manifest:
+            manifest = asked
+            manifest.save(path)
         if plan.to_caption:
             ingest.change_captions(plan.to_caption, catalog)
-        collection = Collection(path, manifest, catalog)
         remove_leftovers(path, collection.vectors.folder)
         if plan.to_read:
             watcher.on_start(len(plan.to_read))
@@ -205,7 +216,9 @@ def _update(
             encoded_texts = ingest.encode_captions(texts, encoder, catalog, collection.vectors, **how)
             stopped = encoded_texts < len(texts)
         if not stopped:
-            collection.refresh_index()
+            collection.refresh_index(
+                lambda texts: encoder().encode_texts(texts), retune=options.index.retune
+            )
         read = {file.state.path for file in plan.to_read}
         known_bad = (set(bad) - read) & {file.state.path for file in found.images}
         return IndexReport(

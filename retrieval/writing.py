@@ -18,10 +18,11 @@ from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaErr
 from retrieval.files import sync_folder
 from retrieval.indexed import INDEX_FILES
 from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
+from retrieval.tuning import QUERIES_FILE
 from retrieval.types import Encoder
 
 LOCK_FILE = "writer.lock"
-_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE}
+_OURS = {"manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), QUERIES_FILE, LOCK_FILE}
 
 
 class BusyError(CollectionError):

@@ -23,23 +23,26 @@ INDEXES = [
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters",
     "indexes.filtered",
-    "indexes.rescoring",
+    "indexes.rescoring  indexes.suggest",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
-    "indexes.measure  indexes.biased",
+    "indexes.measure  indexes.biased  indexes.live  indexes.needs  indexes.tune",
     "indexes",
 ]
 RETRIEVAL = [
-    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap",
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap"
+    "  retrieval.generic_queries",
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.captions",
     "retrieval.documents",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
+    "retrieval.tuning",
     "retrieval.indexed",
     "retrieval.collection",
     "retrieval.writing",
+    "retrieval.retune",
     "retrieval.maintain  retrieval.compact  retrieval.train",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
@@ -117,7 +120,7 @@ INSIDE = [
         "retrieval.classify",
     ],
     [
-        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
+        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
@@ -218,7 +221,7 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.indexed", "retrieval.query", "retrieval.maintain",
+    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],

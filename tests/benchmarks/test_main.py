@@ -52,6 +52,16 @@ def test_a_quick_run_from_end_to_end(run, tmp_path):
     assert [json.loads(text) for text in file.read_text().splitlines()] == [ours]
 
 
+def test_cases_are_chosen_by_a_part_of_their_name(run, tmp_path, search_suite, monkeypatch):
+    monkeypatch.setattr(suites, "names", lambda: ["search"])
+    monkeypatch.setattr(suites, "load", lambda name: search_suite)
+    where = ("run", "--quick", "--results", tmp_path / "r.jsonl", "--work", tmp_path)
+    status, _, err = run(*where, "--case", "wal")
+    assert status == 1
+    assert err.splitlines()[-1] == "Error: Not measured, for the reasons above: search / walk."
+    assert run(*where, "--case", "swim") == (1, "", 'Error: No case of search has "swim" in its name.\n')
+
+
 def test_a_case_that_fails_is_named_and_makes_the_status_1(run, tmp_path, search_suite, monkeypatch):
     monkeypatch.setattr(suites, "names", lambda: ["search"])
     monkeypatch.setattr(suites, "load", lambda name: search_suite)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks import suites, timing
+from benchmarks.case import LeftOut
 from benchmarks.suites import scale
-from benchmarks.suites.indexes import overlap, read_ms
+from benchmarks.suites import indexes as index_suite
+from benchmarks.suites.indexes import cheapest, overlap, read_ms
 from benchmarks.suites.server import recall
 
 NAMES = suites.names()
@@ -53,6 +55,38 @@ def test_overlap_is_the_share_of_the_truth_that_is_found():
     rows = np.array([[3, 1, 2], [7, -1, -1]])
     truth = np.array([[1, 2, 9], [7, 8, 9]])
     assert overlap(rows, truth) == 3 / 6
+
+
+class Stairs:
+    """Finds as many of the rows 0, 1, 2, ... as its setting says, and takes that long."""
+
+    settings = (({"wide": 1}, {"wide": 3}, {"wide": 4}), ({"wide": 2, "slow": 5},), ({"wide": 0},))
+
+    def search(self, index, queries, k, wide, slow=0):
+        return np.array([[row if row < wide else -1 for row in range(k)]])
+
+
+def test_the_cheapest_setting_that_reaches_the_recall(monkeypatch):
+    truth = np.array([[0, 1, 2, 3]])
+    taken = iter([2.0, 1.0])
+    monkeypatch.setattr(timing, "seconds", lambda call: next(taken))
+    assert cheapest(Stairs(), None, None, truth, 0.5) == {"wide": 2, "slow": 5}
+    taken = iter([2.0])
+    assert cheapest(Stairs(), None, None, truth, 0.75) == {"wide": 3}
+    with pytest.raises(LeftOut, match="it reaches a recall of 0.7500 at most"):
+        monkeypatch.setattr(Stairs, "settings", (({"wide": 3},),))
+        cheapest(Stairs(), None, None, truth, 1.0)
+
+
+def test_a_race_measures_a_contender_where_it_reaches_the_recall(tmp_path):
+    settings = {"what": "race", "target": 0.9, "n": 3000, "dim": 512, "k": 5, "seed": 0, "queries": 30,
+                "single_queries": 2}
+    found = {name: index_suite.search(name, settings, tmp_path)() for name in ("ours", "faiss HNSW")}
+    for metrics in found.values():
+        assert 0.9 <= metrics["recall"] <= 1 and metrics["image_recall"] > 0.7
+    assert found["faiss HNSW"]["efSearch"] >= 16 and found["ours"]["nprobe"] >= 2
+    # The vectors themselves, 2 or 4 bytes a value, and what the index adds.
+    assert 1024 < found["ours"]["bytes_per_vector"] < 2048 + 256 < found["faiss HNSW"]["bytes_per_vector"]
 
 
 def test_recall_of_a_server_is_the_share_of_what_was_expected():

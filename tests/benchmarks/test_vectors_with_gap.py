@@ -13,13 +13,16 @@ def test_shapes_types_and_unit_rows(made):
     assert (made.documents.shape, made.queries.shape, made.origin.shape) == ((3000, 128), (200, 128), (200,))
     assert made.documents.dtype == made.queries.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(made.documents, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(made.queries, axis=1), 1, atol=1e-5)
+    assert (made.images.shape, made.images.dtype) == ((200, 128), np.float32)
+    for queries in (made.queries, made.images):
+        np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5)
 
 
 def test_the_seed_decides(made):
     again, other = (vectors_with_gap(3000, 200, 128, rank=16, clusters=50, seed=seed) for seed in (3, 4))
     np.testing.assert_array_equal(again.documents, made.documents)
     np.testing.assert_array_equal(again.queries, made.queries)
+    np.testing.assert_array_equal(again.images, made.images)
     assert np.abs(other.documents - made.documents).mean() > 0.01
 
 
@@ -31,6 +34,12 @@ def test_queries_lie_in_a_cone_of_their_own(made):
     assert (made.queries @ made.documents.T).mean() == pytest.approx(0, abs=0.03)
     cosine = shift_image @ shift_text / np.linalg.norm(shift_image) / np.linalg.norm(shift_text)
     assert abs(cosine) < 0.1
+
+
+def test_image_like_queries_lie_in_the_documents_cone_and_are_none_of_them(made):
+    scores = made.images @ made.documents.T
+    assert scores.mean() == pytest.approx(0.385, abs=0.03)
+    assert 0.7 < np.median(scores.max(axis=1)) and scores.max() < 0.99
 
 
 def test_meanings_have_few_dimensions(made):
