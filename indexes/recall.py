@@ -44,17 +44,23 @@ def recall_estimate(per_query: np.ndarray, *, z: float = _95_PERCENT) -> RecallE
 
 
 def ann_recall_at_k(
-    rows: np.ndarray, exact: Matches, k: int, *, vectors: Any = None, queries: Any = None
+    rows: np.ndarray,
+    exact: Matches,
+    k: int,
+    *,
+    vectors: Any = None,
+    queries: Any = None,
+    ties: bool = False,
 ) -> np.ndarray:
     """Return for each query the share of exact search's first k rows that were found. (q,) float64
 
     rows     (q, >= k) int64, what the index found, best first; -1 pads count for nothing
-    exact    exact_search's Matches for the same queries, at least k columns; of more, those that
-             score the same as the k-th may stand in for one that does
+    exact    exact_search's Matches for the same queries, at least k columns
     vectors  (n, d) what `exact` was searched in, rows numbered 0..n-1; with `queries` (q, d), a
              row that is not among exact's first k may stand in for one there that scores the
              same as the k-th, to 1e-6: which of equal vectors comes first is a matter of taste.
              It makes up for none of those that score higher.
+    ties     the same without vectors, of rows that `exact` has in further columns
 
         |found within exact's first k, or standing in| / min(k, n)
         1.0 where there is nothing to find
@@ -71,16 +77,16 @@ def ann_recall_at_k(
     real = true_rows >= 0  # (q, k)
     expected = real.sum(axis=1)  # (q,)
     hits = _is_in(found, true_rows)  # (q, k)
-    if not real.any():
+    if not real.any() or (vectors is None and not ties):
         return _share(hits.sum(axis=1), expected)
     last = np.where(real, true_scores, np.inf).min(axis=1, keepdims=True)  # (q, 1), the k-th score
     above = np.where(real & (true_scores > last + _SAME_SCORE), true_rows, -1)  # (q, k)
     hits_above = _is_in(found, above)
     tied = hits & ~hits_above
-    if vectors is None:
+    if ties:
         same = np.where(exact.scores >= last - _SAME_SCORE, exact.rows, -1)  # (q, >= k)
         tied |= _is_in(found, same) & ~hits_above
-    else:
+    if vectors is not None:
         n, dim = shape_of(vectors)
         queries = as_queries(queries, dim)
         check_columns(rows, "rows", len(queries), k)

@@ -217,7 +217,7 @@ def _recall(
     start = time.perf_counter()
     found = index.search(queries, K, **point)
     took = time.perf_counter() - start
-    return ann_recall_at_k(found.rows, exact, K), took
+    return ann_recall_at_k(found.rows, exact, K, ties=True), took
 
 
 def _alone(index: VectorIndex | RefinedIndex, queries: np.ndarray, point: Point) -> float:

@@ -11,6 +11,7 @@ from benchmarks.suites import scale
 from benchmarks.suites import indexes as index_suite
 from benchmarks.suites.indexes import cheapest, overlap, read_ms
 from benchmarks.suites.server import recall
+from benchmarks.suites.tuning import hit
 
 NAMES = suites.names()
 
@@ -113,3 +114,12 @@ def test_reading_once_reads_the_whole_file(tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "latencies", latencies)
     assert read_ms(tmp_path / "vectors", times=3) == 1.5
     assert read == [4950] * 3
+
+
+@pytest.mark.parametrize(("reached", "cheaper", "expected"), [
+    (0.95, None, True), (0.9401, None, True), (0.9399, None, False), (0.9599, 0.959, True),
+    (0.97, 0.949, True), (0.97, 0.951, False), (0.97, None, False),
+])
+def test_a_tuned_index_hits_its_target_within_a_hundredth(reached, cheaper, expected):
+    """Above that too, where the next cheaper setting would miss."""
+    assert hit(0.95, reached, cheaper) is expected
