@@ -75,9 +75,9 @@ def test_without_time_it_tells_that_more_was_to_be_tried(made):
 
 
 def test_equal_vectors_may_stand_in_for_one_another():
-    """Each vector thirty times: which of them exact search names first is nobody's loss."""
+    """Each vector fifteen times: which of them exact search names first is nobody's loss."""
     distinct = vectors_with_gap(200, 90, 16, rank=8, clusters=20, seed=3)
-    vectors = np.repeat(distinct.documents, 30, axis=0)
+    vectors = np.repeat(distinct.documents, 15, axis=0)
     index = build_index(vectors[::-1].copy(), IndexSpec("Flat"), device="cpu")
     tuning = tune_index(index, vectors[::-1].copy(), distinct.queries, target=0.95)
     assert tuning.reached and tuning.text.value == 1
