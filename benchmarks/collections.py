@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from benchmarks.kept import kept, remove
 
 if TYPE_CHECKING:
+    from indexes import IndexSpec
     from retrieval.manifest import EncoderRecord
 
 DIM = 512
@@ -48,8 +49,14 @@ def made_up_path(row: int) -> str:
     return f"/photos/{row:07}.jpg"
 
 
-def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
-    """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet."""
+def make_up(
+    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None
+) -> None:
+    """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet.
+
+    spec  of its index; None is "Flat"
+    """
+    from indexes import IndexSpec
     from retrieval.catalog import Catalog
     from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
@@ -67,5 +74,7 @@ def make_up(folder: Path, n: int, encoder: EncoderRecord | None = None) -> None:
                 rows,
             )
             store.n += len(rows)
-        record = IndexRecord(choice=IndexChoice("Flat"))  # not what their number would suggest
+        # "Flat" unless said otherwise, whatever their number would suggest.
+        spec = spec or IndexSpec()
+        record = IndexRecord(spec, choice=IndexChoice(spec.factory))
         Collection(folder, Manifest(encoder, record), catalog).refresh_index()

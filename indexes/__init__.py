@@ -37,12 +37,14 @@ if TYPE_CHECKING:
         measure_index,
         operating_points,
     )
+    from indexes.near import near_pairs
     from indexes.persist import load_index, save_index
     from indexes.needs import free_memory, has_small_codes, least_vectors, needed_memory
     from indexes.recall import RecallEstimate, ann_recall_at_k
     from indexes.refined import RefinedIndex
     from indexes.spec import IndexSpec
     from indexes.tune import Tuning, check_target, tune_index
+    from indexes.spec import IndexSpec, Suggestion
 
 _HOMES = {
     "FlatIndex": "indexes.flat",
@@ -55,6 +57,7 @@ _HOMES = {
     "RefinedIndex": "indexes.refined",
     "RecallEstimate": "indexes.recall",
     "Tuning": "indexes.tune",
+    "Suggestion": "indexes.spec",
     "VectorIndex": "indexes.index",
     "ann_recall_at_k": "indexes.recall",
     "add_vectors": "indexes.build",
@@ -69,6 +72,7 @@ _HOMES = {
     "load_index": "indexes.persist",
     "measure_index": "indexes.measure",
     "needed_memory": "indexes.needs",
+    "near_pairs": "indexes.near",
     "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
     "tune_index": "indexes.tune",
@@ -89,6 +93,7 @@ __all__ = [
     "RefinedIndex",
     "RetrievalError",
     "SpecError",
+    "Suggestion",
     "Tuning",
     "VectorError",
     "VectorIndex",
@@ -106,6 +111,7 @@ __all__ = [
     "load_index",
     "measure_index",
     "needed_memory",
+    "near_pairs",
     "operating_points",
     "save_index",
     "search_biased",

@@ -37,7 +37,7 @@ def search_biased(
     found = no_matches(len(queries), k)
     asked, width = np.arange(len(queries)), min(k, index.n) + _SPARE
     most = max(k, min(_AT_MOST, index.n))
-    while len(asked):
+    while len(asked) and index.n:
         width = max(k, min(width, most))
         near = index.search(queries[asked], width, **settings)
         as_bias(bias, int(near.rows.max(initial=-1)) + 1)

@@ -139,6 +139,7 @@ def _train(index: faiss.Index, sample: np.ndarray, seed: int) -> None:
             layer.do_polysemous_training = False  # takes seconds per PQ part
         if isinstance(layer, faiss.IndexPreTransform):
             _seed_transforms(layer, seed)
+            _train_projection(layer, sample)
     with _faiss_call():
         index.train(sample)
 
@@ -153,6 +154,19 @@ def _seed_transforms(layer: faiss.IndexPreTransform, seed: int) -> None:
             quantiser.cp.min_points_per_centroid = 1
             quantiser.this.disown()  # the transform points at it and outlives this call
             transform.pq = quantiser
+
+
+def _train_projection(layer: faiss.IndexPreTransform, sample: np.ndarray) -> None:
+    """Train PCA, and take its shift away: FAISS moves the mean to the origin.
+
+    That changes no distance, but to inner products it adds a term of each vector's own, which
+    has nothing to do with the query.
+    """
+    transform = faiss.downcast_VectorTransform(layer.chain.at(0))
+    if isinstance(transform, faiss.PCAMatrix):
+        with _faiss_call():
+            transform.train(sample)
+        faiss.copy_array_to_vector(np.zeros(transform.d_out, dtype=np.float32), transform.b)
 
 
 def training_needs(index: faiss.Index) -> tuple[int, int]:

@@ -11,8 +11,7 @@ has left them near. What that and the precision may do to a score is part of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import faiss
 import numpy as np
 
 from indexes.matches import no_matches
+from indexes.threads import in_threads
 from indexes.vectors import UNIT_TOLERANCE
 
 if TYPE_CHECKING:
@@ -191,19 +191,6 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
     order = np.argsort(-scores, axis=1, kind="stable")
     beyond = np.full(len(queries), -np.inf, np.float32)
     return _scanned_candidates(scores, found, order, beyond, rows)
-
-
-def threads() -> int:
-    """As many as FAISS uses."""
-    return int(faiss.omp_get_max_threads())
-
-
-def in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
-    """Return what `call` makes of each argument, in as many threads."""
-    if min(threads(), len(arguments)) <= 1:
-        return [call(argument) for argument in arguments]
-    with ThreadPoolExecutor(threads()) as pool:
-        return list(pool.map(call, arguments))
 
 
 def _scanned_candidates(

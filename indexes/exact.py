@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from indexes.matches import Matches, checked_count, no_matches
-from indexes.vectors import as_queries, shape_of, unit_blocks
+from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.vectors import as_queries, shape_of, unit_block, unit_blocks
 
 _SCORES_IN_MEMORY = 2**22  # a block of queries times a block of rows: 16 MiB, and some copies
 _BLOCK_ROWS = 8192  # more would leave too few queries for each product to run at full speed
 _GROUPS_AT_LEAST = 256  # fewer make short loops
+_SPARE = 8  # rows beside k whose scores are computed anew, as the last bit of a product is chance
+_PAIRS_AT_ONCE = 4096
 
 
 def exact_search(vectors: Any, queries: Any, k: int, *, block_rows: int = _BLOCK_ROWS) -> Matches:
@@ -24,8 +26,8 @@ def exact_search(vectors: Any, queries: Any, k: int, *, block_rows: int = _BLOCK
     block_rows  rows of `vectors` in memory at a time
 
     Returns Matches: scores (q, k) descending, rows (q, k), equal scores by lower row; -1 and
-    -inf pad short lists. Scores are float32 products, so two equal vectors in different blocks
-    may differ in the last bit.
+    -inf pad short lists. Scores are rounded from float64, so that equal vectors score the same
+    wherever they lie; only where more than 8 score like the k-th may another of them take its place.
     Raises DimensionError if queries and vectors disagree on d, VectorError on unfit vectors,
     VectorIndexError on k < 1.
     """
@@ -33,7 +35,7 @@ def exact_search(vectors: Any, queries: Any, k: int, *, block_rows: int = _BLOCK
     queries = as_queries(queries, dim)  # (q, d)
     k = checked_count(k, "k")
     block_rows = checked_count(block_rows, "block_rows")
-    best = no_matches(len(queries), k)
+    best = no_matches(len(queries), k + _SPARE)
     for first_row, block in unit_blocks(vectors, block_rows):  # block (b, d)
         step = max(1, _SCORES_IN_MEMORY // len(block))
         for start in range(0, len(queries), step):
@@ -43,7 +45,28 @@ def exact_search(vectors: Any, queries: Any, k: int, *, block_rows: int = _BLOCK
             best.scores[part], best.rows[part] = _merged(
                 best.scores[part], best.rows[part], scores, first_row
             )
-    return best
+    scores = _precise(vectors, queries, best.rows, block_rows)
+    found = ranked(scores, best.rows, k + _SPARE)
+    return Matches(found.scores[:, :k], found.rows[:, :k])
+
+
+def _precise(vectors: Any, queries: np.ndarray, rows: np.ndarray, block_rows: int) -> np.ndarray:
+    """Return the score of each query's rows (q, w), computed in float64. (q, w) float32"""
+    scores = np.full(rows.shape, -np.inf, np.float32)
+    lines, columns = np.nonzero(rows >= 0)  # (m,)
+    numbers = rows[lines, columns]
+    order = np.argsort(numbers, kind="stable")
+    starts = range(0, shape_of(vectors)[0] + block_rows, block_rows)
+    bounds = np.searchsorted(numbers[order], starts)
+    for start, first, last in zip(starts, bounds, bounds[1:]):
+        block = unit_block(vectors, start, start + block_rows) if first < last else None
+        for begin in range(first, last, _PAIRS_AT_ONCE):
+            pairs = order[begin : min(begin + _PAIRS_AT_ONCE, last)]
+            exact = np.einsum(
+                "md,md->m", block[numbers[pairs] - start], queries[lines[pairs]], dtype=np.float64
+            )
+            scores[lines[pairs], columns[pairs]] = np.clip(exact, -1, 1)
+    return scores
 
 
 def _merged(

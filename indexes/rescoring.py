@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, in_threads, threads
+from indexes.candidates import Candidates, Rows
 from indexes.matches import Matches, ranked_less_bias
+from indexes.threads import in_threads, threads
 from indexes.vectors import UNIT_TOLERANCE, as_unit_rows
 
 _PAIRS_AT_ONCE = 128  # in float64 they stay in the processor's cache

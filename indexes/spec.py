@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from indexes.errors import SpecError
@@ -62,11 +61,20 @@ class IndexSpec:
     @staticmethod
     def suggest(
         n: int, dim: int, *, memory: int | None = None, target_recall: float = 0.95
-    ) -> Any:
-        """Return indexes.suggest's Suggestion for n vectors of dim dimensions."""
-        return import_module("indexes.suggest").suggest(
-            n, dim, memory=memory, target_recall=target_recall
-        )
+    ) -> Suggestion:
+        """Return what to build over n stored float16 vectors of dim dimensions, and why.
+
+        memory         bytes the index may take beside the stored vectors; None: what it needs
+        target_recall  share of the true best that a search should find, above 0; 1 is exact search
+
+        Raises SpecError on a recall out of range, a count that is none, or if `memory` is too
+        little for any index where exact search would be slow.
+        """
+        from indexes.suggest import choose  # here, as a spec can be read without numpy
+
+        chosen = choose(n, dim, memory, target_recall)
+        spec = IndexSpec(chosen.factory, nprobe=chosen.nprobe, refine=chosen.refine)
+        return Suggestion(spec, chosen.nbytes, chosen.reasons)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict that JSON can hold."""
@@ -134,6 +142,20 @@ class IndexSpec:
 
     def _no_inner_product(self) -> str:
         return f'"{self.factory}" cannot rank by inner product. Use for instance {_EXAMPLES}.'
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An index to build.
+
+    spec     where to start: tuning with queries of one's own finds the point for a recall
+    nbytes   about what the index takes beside the stored vectors, which lie on the disk
+    reasons  sentences for people
+    """
+
+    spec: IndexSpec
+    nbytes: int
+    reasons: tuple[str, ...]
 
 
 def _is_int(value: Any) -> bool:

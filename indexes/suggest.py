@@ -1,69 +1,127 @@
-"""Which index to build for so many vectors, so much memory and such a recall, and why."""
+"""Which index to build for so many vectors, so much memory and such a recall, and why.
+
+The rules come from measurements, of vectors with a modality gap and text-like queries and of a photo
+encoder's vectors; benchmarks/suites/indexes.py races what they choose against others. A second list
+for vectors at a border (SOAR) did not pay: at equally many codes read it found less.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from indexes.errors import SpecError
 from indexes.matches import checked_count
-from indexes.spec import IndexSpec
 
 _EXACT_MS = 50  # a search that takes no longer feels immediate
-_READ_PER_MS = 16e6  # bytes: what two cores of a server read and multiply in a millisecond
+_READ_PER_MS = 16e6  # bytes that two cores of a server read and multiply in a millisecond
 
-_PROJECTED = 128  # dimensions of the codes: what lies beyond is noise, and refining brings it back
-_LISTS_PER_ROOT = 4  # times sqrt(n): lists of some hundred vectors
-_GRAPH_FROM = 16384  # lists: with as many, finding them costs more than reading them, but by a graph
+# What remains after that many leading dimensions, refining brings back; fewer lose too much of it.
+_PROJECTED_SHARE, _PROJECTED_AT_LEAST = 8, 64
+_LISTS_PER_ROOT = 4  # times sqrt(n): a few hundred vectors a list
+_GRAPH_FROM = 16_384  # lists: to compare a query with as many costs more than to read a few of them
 _ROW_NUMBER = 8  # bytes that FAISS keeps for each vector beside its code
-_FEWEST_PARTS = 8  # of a code; fewer say too little about a vector
+_STARTS = ((0.9, 8, 3), (0.95, 16, 4), (0.99, 32, 8), (1.0, 96, 16))  # recall, nprobe, refine
 
 
 @dataclass(frozen=True)
-class Suggestion:
-    """An index to build.
+class Choice:
+    """An index to build: a spec's fields, about how many bytes it takes, and why."""
 
-    spec     where to start: tuning with queries of your own finds the point for a recall
-    nbytes   about what the index takes, beside the stored vectors, which lie on the disk
-    reasons  sentences for people
-    """
-
-    spec: IndexSpec
+    factory: str
+    nprobe: int | None
+    refine: int | None
     nbytes: int
     reasons: tuple[str, ...]
 
 
-def suggest(
-    n: int, dim: int, *, memory: int | None = None, target_recall: float = 0.95
-) -> Suggestion:
-    """Return what to build over n stored float16 vectors of dim dimensions.
-
-    memory         bytes that the index may take, beside the stored vectors; None: as it needs
-    target_recall  share of the true best results that a search should find, above 0, at most 1
-
-    Raises SpecError on a recall out of range, or if `memory` is too little for any index that is
-    faster than exact search; VectorIndexError on a count below 1.
-    """
-    dim = checked_count(dim, "dim")
+def choose(n: int, dim: int, memory: int | None, target_recall: float) -> Choice:
+    """Return what IndexSpec.suggest() says. Raises SpecError as that does."""
+    n = n if n == 0 else checked_count(n, "n", SpecError)
+    dim = checked_count(dim, "dim", SpecError)
+    memory = None if memory is None else checked_count(memory, "memory", SpecError)
     if not 0 < target_recall <= 1:
-        raise SpecError(f"target_recall must lie above 0 and at most at 1, got {target_recall!r}.")
-    exact_ms = 2 * n * dim / _READ_PER_MS
+        raise SpecError(f"target_recall must be above 0 and at most 1, got {target_recall!r}.")
+    exact_ms = _exact_ms(n, dim)
     if exact_ms <= _EXACT_MS or target_recall == 1:
-        return Suggestion(IndexSpec("Flat"), 0, _why_exact(n, exact_ms))
-    fitting = [
-        (spec, taken)
-        for spec in map(lambda parts: coded_spec(n, dim, target_recall, parts), _parts(dim))
-        if (taken := _nbytes(spec, n, dim)) <= (memory or taken)
-    ]
-    if not fitting:
-        least = min(_nbytes(coded_spec(n, dim, target_recall, parts), n, dim) for parts in _parts(dim))
-        raise SpecError(
-            f"No index of {n:,} vectors fits into {_shown(memory or 0)}; the smallest takes "
-            f'{_shown(least)}. Allow as much, or search without: "Flat" takes nothing, and about '
-            f"{exact_ms:.0f} ms a query."
-        )
-    spec, taken = fitting[0]
-    return Suggestion(spec, taken, _why_coded(spec, n, dim, taken, exact_ms, memory, target_recall))
+        return Choice("Flat", None, None, 0, _why_exact(n, exact_ms))
+    choices = [coded(n, dim, parts, target_recall) for parts in _parts(dim)]
+    for one in choices:
+        if memory is None or one.nbytes <= memory:
+            return one
+    raise SpecError(
+        f"{_shown(memory or 0)} is too little for an index of {n:,} vectors: the smallest takes "
+        f'{_shown(choices[-1].nbytes)}. Allow that much, or choose "Flat", which takes nothing '
+        f"and about {exact_ms:,.0f} ms a query."
+    )
+
+
+def coded(n: int, dim: int, parts: int | None = None, target_recall: float = 0.95) -> Choice:
+    """Return lists of small codes, to be refined, for any number of vectors.
+
+    parts  4-bit parts of a code; None: the most accurate
+    """
+    parts = parts or next(_parts(dim))
+    projected, lists = _projected(dim), _lists(n)
+    nprobe, refine = next(start for recall, *start in _STARTS if target_recall <= recall)
+    factory = [] if projected == dim else [f"PCA{projected}"]
+    factory += [f"IVF{lists}" + ("_HNSW32" if lists >= _GRAPH_FROM else ""), f"PQ{parts}x4fsr"]
+    refine *= projected // parts  # coarser codes need more of it
+    nprobe, nbytes = min(nprobe, lists), _nbytes(n, dim, parts)
+    kept = "" if projected == dim else f" of the {projected} strongest of {dim} dimensions"
+    reasons = (
+        f"Comparing a query with all {n:,} vectors would take about {_exact_ms(n, dim):,.0f} ms.",
+        f"The vectors lie in {lists:,} lists of about {max(1, n // lists):,}, of which a search "
+        f"visits {nprobe} at first; tune it with queries of your own.",
+        f"There it reads codes of {_code_bytes(parts)} bytes a vector{kept}.",
+        f"For each result it compares {refine} candidates anew with the stored vectors "
+        "themselves, so that scores are exact.",
+        f"The index takes about {_shown(nbytes)} beside the stored vectors.",
+    )
+    return Choice(",".join(factory), nprobe, refine, nbytes, reasons)
+
+
+def _exact_ms(n: int, dim: int) -> float:
+    return 2 * n * dim / _READ_PER_MS
+
+
+def _projected(dim: int) -> int:
+    """How many leading dimensions to keep: an eighth, in whole eights, and at least 64."""
+    return min(dim, max(_PROJECTED_AT_LEAST, -(-dim // _PROJECTED_SHARE) // 8 * 8))
+
+
+def _parts(dim: int) -> Iterator[int]:
+    """4-bit parts of a code: one for each dimension kept; then for two, for four."""
+    projected = _projected(dim)
+    return (projected // each for each in (1, 2, 4) if projected % each == 0)
+
+
+def _lists(n: int) -> int:
+    """A power of two near 4 sqrt(n)."""
+    return 2 ** round(math.log2(max(1, _LISTS_PER_ROOT * n**0.5)))
+
+
+def _code_bytes(parts: int) -> int:
+    return -(-parts // 2)
+
+
+def _nbytes(n: int, dim: int, parts: int) -> int:
+    code = _code_bytes(parts)
+    padding = 16 * code * _lists(n)  # lists come in blocks of 32
+    matrices = 4 * _projected(dim) * (_lists(n) + dim)
+    graph = 4 * 2 * 32 * _lists(n) if _lists(n) >= _GRAPH_FROM else 0
+    return n * (code + _ROW_NUMBER) + padding + matrices + graph
 
 
 def _why_exact(n: int, exact_ms: float) -> tuple[str, ...]:
-    return (f"{n:,} vectors are searched exactly in about {exact_ms:.0f} ms.",)
+    return (
+        f"Comparing a query with all {n:,} vectors takes about {max(1, exact_ms):,.0f} ms, and "
+        "finds the true best.",
+        "It reads the stored vectors where they lie: there is nothing to build, and no memory to "
+        "allow for.",
+    )
+
+
+def _shown(nbytes: int) -> str:
+    return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{max(nbytes, 1e5) / 1e6:,.1f} MB"

@@ -74,14 +74,19 @@ def unit_blocks(vectors: Any, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[in
     """
     n, _ = shape_of(vectors)
     for start in range(0, n, block_rows):
-        block = _as_array(vectors[start : start + block_rows], "vectors")
-        stored_small = block.dtype == np.float16
-        if stored_small:
-            block = block.astype(np.float32)
-        block = as_unit_rows(block, first_row=start)
-        if stored_small:
-            block /= np.linalg.norm(block, axis=1, keepdims=True)  # (b, 1)
-        yield start, block
+        yield start, unit_block(vectors, start, start + block_rows)
+
+
+def unit_block(vectors: Any, start: int, stop: int) -> np.ndarray:
+    """Return rows start..stop - 1, or up to the last, as `unit_blocks` yields them."""
+    block = _as_array(vectors[start:stop], "vectors")
+    stored_small = block.dtype == np.float16
+    if stored_small:
+        block = block.astype(np.float32)
+    block = as_unit_rows(block, first_row=start)
+    if stored_small:
+        block /= np.linalg.norm(block, axis=1, keepdims=True)  # (b, 1)
+    return block
 
 
 def _as_array(vectors: Any, name: str) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from retrieval.conditions import Condition
+
 _SCHEMA = (
     """CREATE TABLE captions (
     document INTEGER NOT NULL REFERENCES documents (key) ON DELETE CASCADE,
@@ -78,14 +80,22 @@ class Captions:
         found = self._select(f"SELECT DISTINCT texts.row FROM {_EMBEDDED} ORDER BY texts.row")
         return np.fromiter((row for (row,) in found), np.int64)
 
-    def of_rows(self, rows: Iterable[int]) -> dict[int, list[tuple[str, str, str]]]:
-        """Vector row -> (id, path, caption) of each image with that caption."""
+    def rows_where(self, where: Condition) -> np.ndarray:
+        """Vector rows of texts that are the caption of some image of which it is true: int64 (t,)."""
+        found = self._select(f"SELECT DISTINCT texts.row FROM {_EMBEDDED} WHERE {where.sql}", *where.values)
+        return np.fromiter((row for (row,) in found), np.int64, len(found))
+
+    def of_rows(
+        self, rows: Iterable[int], where: Condition | None = None
+    ) -> dict[int, list[tuple[str, str, str]]]:
+        """Vector row -> (id, path, caption) of each image with that caption, of which `where` is true."""
         found: dict[int, list[tuple[str, str, str]]] = {}
+        only, values = (f" AND {where.sql}", where.values) if where else ("", ())
         sql = ("SELECT texts.row, id, path, texts.text FROM texts"
                " JOIN captions ON captions.text = texts.text"
                " JOIN documents ON documents.key = captions.document AND documents.row IS NOT NULL"
-               " WHERE texts.row IN ({marks}) ORDER BY document, position")
-        for row, *one in for_each_row(self._select, sql, rows):
+               " WHERE texts.row IN ({marks})" + only + " ORDER BY documents.key, captions.position")
+        for row, *one in for_each_row(self._select, sql, rows, values):
             found.setdefault(row, []).append(tuple(one))
         return found
 
@@ -100,12 +110,27 @@ class Captions:
             " ORDER BY document, position"
         ))
 
+    def of_path(self, path: str) -> tuple[str, ...]:
+        """Those of the document there."""
+        return tuple(text for (text,) in self._select(
+            "SELECT text FROM captions JOIN documents ON documents.key = captions.document WHERE path = ?"
+            " ORDER BY position", path
+        ))
+
     def by_document_row(self, start: int, stop: int) -> dict[int, tuple[str, ...]]:
         """Vector row of the image -> its captions, for those in rows start..stop - 1."""
         return _grouped(self._select(
             f"SELECT documents.row, text FROM {_OF_IMAGES}"
             " WHERE documents.row >= ? AND documents.row < ? ORDER BY documents.row, position", start, stop
         ))
+
+    def rows_by_document_row(self, start: int, stop: int) -> np.ndarray:
+        """(vector row of the image, that of a caption of it) of images in rows start..stop - 1: int64 (c, 2)."""
+        found = self._select(
+            f"SELECT documents.row, texts.row FROM {_EMBEDDED}"
+            " WHERE documents.row >= ? AND documents.row < ? ORDER BY documents.row, position", start, stop
+        )
+        return np.array(found, np.int64).reshape(-1, 2)
 
     def first_rows(self) -> dict[int, int]:
         """Vector row of the image -> that of its first caption, where this is embedded."""
@@ -140,13 +165,13 @@ class Captions:
 
 
 def for_each_row(
-    select: Callable[..., list[tuple]], sql: str, rows: Iterable[int]
+    select: Callable[..., list[tuple]], sql: str, rows: Iterable[int], values: Sequence[object] = ()
 ) -> Iterator[tuple]:
-    """Run `sql` for these vector rows, which stand where it says {marks}."""
+    """Run `sql` for these vector rows, which stand where it says {marks}; values stand behind them."""
     wanted = list({int(row) for row in rows})
     for start in range(0, len(wanted), 500):  # below SQLite's limit of bound variables
         part = wanted[start : start + 500]
-        yield from select(sql.format(marks=",".join("?" * len(part))), *part)
+        yield from select(sql.format(marks=",".join("?" * len(part))), *part, *values)
 
 
 def _grouped(pairs: Iterable[tuple]) -> dict:

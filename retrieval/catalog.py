@@ -17,7 +17,8 @@ from typing import Iterable, Iterator, Sequence
 import numpy as np
 
 from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
-from retrieval.documents import Document, FileState, Holder, Takeover
+from retrieval.conditions import Condition, add_functions
+from retrieval.documents import Document, FileState, Holder, ImageFile, Takeover
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -57,6 +58,7 @@ class Catalog:
         self._path = path
         self._file = os.stat(path)
         self.captions = Captions(connection, self._select)
+        add_functions(connection)
 
     @classmethod
     def create(cls, collection: Path) -> Catalog:
@@ -150,9 +152,49 @@ class Catalog:
         sql = "SELECT row, id, path FROM documents WHERE row IN ({marks})"
         return {row: (id, path) for row, id, path in for_each_row(self._select, sql, rows)}
 
+    def rows_where(self, where: Condition) -> np.ndarray:
+        """Vector rows of the documents of which it is true: int64 (m,)."""
+        found = self._select(
+            f"SELECT row FROM documents WHERE row IS NOT NULL AND {where.sql}", *where.values
+        )
+        return np.fromiter((row for (row,) in found), np.int64, len(found))
+
+    def rows_of_ids(self, ids: Iterable[str]) -> dict[str, int | None]:
+        """Id -> vector row of those documents that there are; None of one that could not be read."""
+        return {
+            id: row for one in dict.fromkeys(ids)
+            for id, row in self._select("SELECT id, row FROM documents WHERE id = ?", one)
+        }
+
+    def id_ending_in(self, name: str) -> str | None:
+        """Some embedded document's id with this end, whatever the case; None if there is none."""
+        like = "%" + "".join("\\" + one if one in "\\%_" else one for one in name)
+        found = self._select("SELECT id FROM documents WHERE id LIKE ? ESCAPE '\\' AND row IS NOT NULL LIMIT 1", like)
+        return found[0][0] if found else None
+
+    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Vector row -> (path, content hash), for the rows that belong to a document."""
+        sql = "SELECT row, path, content_hash FROM documents WHERE row IN ({marks})"
+        return {row: (path, content) for row, path, content in for_each_row(self._select, sql, rows)}
+
+    def files_of_rows(self, rows: Iterable[int]) -> dict[int, ImageFile]:
+        """Vector row -> its file, for the rows that belong to a document."""
+        sql = "SELECT row, id, path, size, width, height FROM documents WHERE row IN ({marks})"
+        return {row: ImageFile(*one) for row, *one in for_each_row(self._select, sql, rows)}
+
+    def contents(self) -> list[tuple[int, str]]:
+        """(vector row, content hash) of every embedded document, by row."""
+        return self._select("SELECT row, content_hash FROM documents WHERE row IS NOT NULL ORDER BY row")
+
     def indexed(self) -> list[tuple[str, int]]:
         """(id, vector row) of every embedded document, by row."""
         return self._select("SELECT id, row FROM documents WHERE state = 'indexed' ORDER BY row")
+
+    def find(self, name: str) -> tuple[str, str, int | None, str | None] | None:
+        """(id, path, vector row, error) of the document with this id, or else this path."""
+        found = self._select("SELECT id, path, row, error FROM documents WHERE id = ?"
+                             " UNION ALL SELECT id, path, row, error FROM documents WHERE path = ?", name, name)
+        return found[0] if found else None
 
     def described(self, start: int, stop: int) -> list[tuple[int, Document]]:
         """(vector row, document) of every embedded document in rows start..stop - 1, by row."""

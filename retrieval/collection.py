@@ -5,33 +5,51 @@
       catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
                        they were compacted: the catalogue says which counts)
-      index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
-                       "Flat" index, which searches the vectors where they lie
+      index.faiss      derived from the vectors, see `retrieval.indexed`; none for a "Flat" index,
+                       which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
-      queries.npy      derived: vectors of generic queries, where an index was tuned with these
+      calibration/     what calibrates text queries: see `retrieval.calibration`
+      fused.npy        images' vectors fused with those of their captions, where this was asked for
+      queries.sqlite   vectors of queries that were asked before
+      generic-queries.npy  vectors of texts that an index was tuned with, where there were no captions
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence, TypeVar
 
 import numpy as np
 
 from indexes import cap_threads
 from retrieval import query
+from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
-from retrieval.encoders import check_same_encoder, load_recorded_encoder
+from retrieval.conditions import Condition
+from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
-from retrieval.indexed import CAPTIONS, IMAGES, INDEX_FILES, Indexed, SearchableIndex
+from retrieval.fusion import SUM
+from retrieval.indexed import INDEX_FILES, Indexed, SearchableIndex
 from retrieval.manifest import IndexRecord, Manifest
+from retrieval.query_cache import QueryCache
+from retrieval.query_vectors import QueryVectors, stored_vectors
+from retrieval.rank.refinement import AUTO, Refinement
+from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
+from retrieval.rank.rerank import Reranker
+from retrieval.rank.rerankers import load_reranker
+from retrieval.rank.templates import in_sentences
+from retrieval.results import Results
+from retrieval.searching import Nearest, Wanted, found_hits, refined_hits
 from retrieval.tuning import Encode
-from retrieval.types import Encoder, Hit
+from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit, TextEncoder
 from retrieval.vectors import VectorStore
+from retrieval.where import every
 
+Found = TypeVar("Found")
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
+FEW_TEXTS = 64  # are embedded sooner without torch than it is imported
 
 
 def vectors_folder(path: Path, rewrites: int) -> Path:
@@ -53,7 +71,10 @@ class Collection:
         self.catalog = catalog
         self._open_vectors()
         self._encoder: Encoder | None = None
+        self._text_tower: TextEncoder | None = None
         self._device = self._precision = "auto"
+        self._remembers_queries = True
+        self._query_cache: QueryCache | None = None
 
     def _open_vectors(self) -> None:
         self._rewrites = self.catalog.rewrites
@@ -61,6 +82,9 @@ class Collection:
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, SearchableIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
+        self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
+        self._biases = np.zeros(0, np.float32)
+        self._allowed: dict[tuple, np.ndarray] = {}
 
     def _was_rewritten(self) -> bool:
         """Whether it was rebuilt or compacted since it was opened; then it is opened anew.
@@ -98,11 +122,13 @@ class Collection:
         encoder: Encoder | None = None,
         device: str = "auto",
         precision: str = "auto",
+        remember_queries: bool = True,
     ) -> Collection:
         """Open for searching, at the last committed state.
 
         encoder            use this one instead of loading the one on record; it must be the same
         device, precision  as for `load_encoder`; device "cpu" keeps the index there as well
+        remember_queries   keep vectors of queries in the collection; see `retrieval.query_cache`
 
         Raises CollectionNotFoundError, SchemaError, CollectionError, EncoderMismatchError.
         """
@@ -118,9 +144,12 @@ class Collection:
             raise
         collection._encoder = encoder
         collection._device, collection._precision = device, precision
+        collection._remembers_queries = remember_queries
         return collection
 
     def close(self) -> None:
+        if self._query_cache is not None:
+            self._query_cache.close()
         self.catalog.close()
 
     def __enter__(self) -> Collection:
@@ -144,6 +173,17 @@ class Collection:
             )
         return self._encoder
 
+    def encoder_for(self, queries: Sequence[query.Query]) -> Encoder | TextEncoder:
+        """What embeds these queries: for a few texts the text tower alone, where that takes no torch."""
+        if self._encoder is None and len(queries) <= FEW_TEXTS and all(one.image is None for one in queries):
+            if self._text_tower is None:
+                self._text_tower = load_recorded_text_tower(
+                    self.manifest.encoder, device=self._device, precision=self._precision
+                )
+            if self._text_tower is not None:
+                return self._text_tower
+        return self.load_encoder()
+
     def index(self, within: str = IMAGES) -> SearchableIndex:
         """The index over the committed vectors.
 
@@ -153,12 +193,14 @@ class Collection:
             self._was_rewritten()
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
-            self._indexes[within] = self.indexed(within).open(self._index_record(within), device)
+            record = self._index_record(within)
+            self._indexes[within] = self.indexed(within).open(record, device)
         return self._indexes[within]
 
-    def indexed(self, within: str) -> Indexed:
-        """The rows to be searched, and the file of their index."""
-        return Indexed(self.path, self.catalog, self.vectors, within)
+    def indexed(self, within: str = IMAGES) -> Indexed:
+        """The rows that can be searched, and the file of their index."""
+        fuse = self.manifest.fuse if within == IMAGES else None
+        return Indexed(self.path, self.catalog, self.vectors, within, fuse)
 
     def _index_record(self, within: str) -> IndexRecord:
         """Raises QueryError if there is no such index."""
@@ -172,21 +214,109 @@ class Collection:
             )
         return record
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """What text queries for images are calibrated with, if anything. Raises CollectionError.
+
+        Images fused with their captions are not: how close they are to texts is what was asked for.
+        """
+        if self._calibration is None:
+            fuses = self.manifest.fuse is not None
+            self._calibration = (None if fuses else calibration_of(self.path, self.manifest.encoder.name),)
+        return self._calibration[0]
+
+    def biases(self, *, keep: bool = False) -> np.ndarray | None:
+        """What is taken from each row's score for a text query, (n,) float32; None where nothing is.
+
+        keep  write them beside the vectors; for who is the only writer
+        """
+        if self.calibration is None:
+            return None
+        if len(self._biases) < self.vectors.n or keep:
+            self._biases = biases_of(self.path, self.calibration, self.vectors, self._rewrites, keep=keep)
+        return self._biases
+
     def search(
-        self, queries: str | Sequence[str], k: int | None = None, *, within: str = IMAGES
-    ) -> list[Hit]:
+        self,
+        queries: str | query.Query | Sequence[str | query.Query],
+        k: int | None = None,
+        *,
+        within: str = IMAGES,
+        where: str | Condition | None = None,
+        near: tuple[float, float, float] | None = None,
+        fusion: str = SUM,
+        templates: str = AUTO,
+        calibrated: bool = True,
+        min_score: float | str | None = None,
+        dedup: float | None = None,
+        diverse: float | None = None,
+        rerank: Reranker | str | None = None,
+    ) -> Results:
         """The k best matches of each query, best first, query after query.
 
-        queries  texts, or paths of image files
-        k        1..how many there are; None means 10, or all if there are fewer
-        within   IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        queries     texts, paths of image files, or several terms: see `retrieval.query_grammar`
+        k           1..how many there are; None means 10, or all if there are fewer
+        within      IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
+        where       only images of which this is true; see `retrieval.where`. Fewer than k are found
+                    where fewer are
+        near        (latitude, longitude, kilometres): only images taken within that distance
+        fusion      of terms: "sum", "product" or "slerp"; see `retrieval.fusion.fuse`
+        templates   ON, OFF or AUTO: put short queries into sentences; see `retrieval.rank.templates`
+        calibrated  text queries for images, if the collection is: the order is then that of scores
+                    less a bias of each image, and the scores shown, which are cosines, need not descend
+        min_score   leave out images that score lower; AUTO: those that are likely not meant at all
+        dedup       cosine from which on images are one picture, which comes once
+        diverse     weight of the score, 0 to 1, against being unlike the images before
+        rerank      looks at the best images again, or its name; see `retrieval.rank.rerankers`
 
-        Raises QueryError.
+        Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
-        parsed = [query.parse(one) for one in ([queries] if isinstance(queries, str) else queries)]
-        k = self.checked_k(k, within)
-        vectors = query.embed(parsed, self.load_encoder())
-        return self.search_vectors([one.shown for one in parsed], vectors, k, within=within)
+        asked = [queries] if isinstance(queries, str | query.Query) else queries
+        parsed = [query.parse(one) if isinstance(one, str) else one for one in asked]
+        if isinstance(rerank, str):
+            rerank = self.reranker(rerank)
+        wanted = Wanted(
+            k, within, every(where, near_to=near), fusion, templates, calibrated,
+            Refinement(min_score, dedup, diverse, rerank),
+        )
+        return self.answer(parsed, wanted)
+
+    def answer(self, queries: Sequence[query.Query], wanted: Wanted) -> Results:
+        """`search` for parsed queries."""
+        wanted = replace(wanted, k=self.checked_k(wanted.k, wanted.within))
+        if wanted.where and not self.allowed(wanted.where, wanted.within).any():
+            return Results()  # for which no encoder has to be loaded
+        vectors = self.query_vectors(queries, wanted)
+        return Results(hit for hits in self.search_each(queries, vectors, wanted) for hit in hits)
+
+    def reranker(self, name: str) -> Reranker:
+        """What `search` may look at results again with. Raises EncoderError, RerankError."""
+        return load_reranker(name, self.load_encoder(), device=self._device, precision=self._precision)
+
+    def query_vectors(self, queries: Sequence[query.Query], wanted: Wanted = Wanted()) -> np.ndarray:
+        """Vectors of parsed queries, float32 (q, d), unit rows. Raises QueryError."""
+        encoder = self.manifest.encoder
+        if self._remembers_queries and self._query_cache is None:
+            self._query_cache = QueryCache(self.path, f"{encoder.fingerprint} {self._precision}", encoder.dim)
+
+        def encode(new: Sequence[query.Query]) -> np.ndarray:
+            return query.embed(new, self.encoder_for(new))
+
+        found = QueryVectors(encoder.dim, encode, self._stored, self._query_cache)
+        return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
+        return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
+
+    def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
+        """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
+        key = where, within, self.catalog.generation, self._rewrites
+        if key not in self._allowed:
+            rows = (self.catalog if within == IMAGES else self.catalog.captions).rows_where(where)
+            mask = np.zeros(self.vectors.n, bool)
+            mask[rows[rows < self.vectors.n]] = True  # a run may have committed more since this was opened
+            self._allowed = {key: mask}
+        return self._allowed[key]
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""
@@ -203,44 +333,62 @@ class Collection:
             raise QueryError(f"k is {k}, but {self.path} holds {n} {within}; ask for at most {n}.")
         return k
 
-    def search_vectors(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
-    ) -> list[Hit]:
-        """`search` for query vectors (q, d), float32 unit rows. shown: q names for the results."""
-        return [hit for hits in self.search_each(shown, vectors, k, within=within) for hit in hits]
+    def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES) -> list[Hit]:
+        """What is nearest to vectors (q, d), float32 unit rows, whatever they are of. shown: q names."""
+        queries = [query.Query(name) for name in shown]
+        each = self.search_each(queries, vectors, Wanted(k, within, calibrated=False))
+        return [hit for hits in each for hit in hits]
 
-    def search_each(
-        self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES
-    ) -> list[list[Hit]]:
-        """`search_vectors` with a list for each query, q in all."""
+    def search_each(self, queries: Sequence[query.Query], vectors: np.ndarray, wanted: Wanted) -> list[list[Hit]]:
+        """The hits of each of q queries by its vector (q, d); wanted.k is what `checked_k` returned."""
+        if wanted.refinement and wanted.within != IMAGES:
+            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")
+
+        def find() -> list[list[Hit]]:
+            nearest = self._nearest(wanted)
+            if wanted.refinement:
+                return refined_hits(
+                    nearest, self.vectors, self.catalog, queries, vectors, wanted.k, wanted.refinement,
+                    self._relevance(wanted.refinement),
+                )
+            return found_hits(nearest, self._owners, queries, vectors, wanted)
+
+        return self._undisturbed(find)
+
+    def _nearest(self, wanted: Wanted) -> Nearest:
+        index = self.index(wanted.within)  # first: it may open the vectors anew
+        biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
+        return Nearest(index, biases, wanted.where and self.allowed(wanted.where, wanted.within))
+
+    def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
+        """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""
+        if wanted.within == CAPTIONS:
+            return {row: [*found] for row, found in self.catalog.captions.of_rows(rows, wanted.where).items()}
+        return {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
+
+    def _relevance(self, how: Refinement) -> RelevanceModel | None:
+        if how.min_score is None:
+            return None
+        return relevance_model(self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(()))
+
+    def _undisturbed(self, find: Callable[[], Found]) -> Found:
+        """What `find` reads of index, vectors and catalogue in one state of the collection."""
         while True:
             try:
-                matches = self.index(within).search(vectors, k)
+                found = find()
             except CollectionError:
                 if self._was_rewritten():  # and what was to be read is gone
                     continue
                 raise
-            rows = matches.rows[matches.rows >= 0].tolist()
-            if within == IMAGES:
-                owners = {row: [one] for row, one in self.catalog.documents_of_rows(rows).items()}
-            else:
-                owners = self.catalog.captions.of_rows(rows)
-            if not self._was_rewritten():  # else these rows have other numbers by now
-                break
-        answers = []
-        for name, scores, rows in zip(shown, matches.scores, matches.rows):
-            found = [(score, *owner) for score, row in zip(scores.tolist(), rows.tolist())
-                     for owner in owners.get(row, ())][:k]  # images with the same caption share a row
-            answers.append([Hit(name, rank, *one) for rank, one in enumerate(found, 1)])
-        return answers
+            if not self._was_rewritten():  # else rows have other numbers by now
+                return found
 
     def refresh_index(self, encode: Encode | None = None, *, retune: bool = False) -> None:
-        """Bring each index that is out of date up to date, then record them in the manifest.
+        """Bring each index that is out of date up to date, and the biases, then record them in the manifest.
 
-        A "Flat" one has no file. Raises OSError if one cannot be written.
-
-        encode, retune  see Indexed.refreshed
+        encode, retune  as `Indexed.refreshed` takes them. Raises OSError if one cannot be written.
         """
+        self.biases(keep=True)
         captions = self.manifest.captions
         if captions is None:
             (self.path / INDEX_FILES[CAPTIONS]).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A contact sheet: ranked matches with thumbnails, as one HTML file that needs nothing else."""
+"""A contact sheet: ranked matches with thumbnails, as one piece of HTML that needs nothing else."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from retrieval.images import thumbnail
 from retrieval.types import Hit
 
 THUMBNAIL_PIXELS = 240
-_STYLE = """
+_PAGE_STYLE = """
 body { font: 16px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fafafa }
-h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem }
-ol { display: flex; flex-wrap: wrap; gap: 1rem; margin: 0; padding: 0; list-style: none }
-li { width: 180px } figure { margin: 0 }
-img, .missing { width: 180px; height: 140px; object-fit: contain; background: #eee; border-radius: 6px;
-  display: block }
-figcaption { font-size: .8rem; overflow-wrap: anywhere; padding-top: .2rem } b { color: #06c }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #1b1b1b }
-  img, .missing { background: #333 } b { color: #6bf } }
+h1 { font-size: 1.4rem }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #1b1b1b } }
+"""
+# Also for pages of others, such as notebooks: it styles nothing around the sheet, and is readable
+# on light and on dark.
+_SHEET_STYLE = """
+.contact-sheet h2 { font-size: 1.05rem; margin: 2rem 0 .5rem }
+.contact-sheet ol { display: flex; flex-wrap: wrap; gap: 1rem; margin: 0; padding: 0; list-style: none }
+.contact-sheet li { width: 180px; margin: 0 } .contact-sheet figure { margin: 0 }
+.contact-sheet img, .contact-sheet .missing { width: 180px; height: 140px; object-fit: contain;
+  background: #8883; border-radius: 6px; display: block; margin: 0; overflow: hidden }
+.contact-sheet figcaption { font-size: .8rem; overflow-wrap: anywhere; padding-top: .2rem }
+.contact-sheet b { color: #2a7fd4 }
 """
 
 
@@ -32,15 +37,20 @@ def write_contact_sheet(path: Path, title: str, hits: Mapping[str, Sequence[Hit]
 
     An image that can no longer be read keeps its place, without a picture.
     """
-    sections = "\n".join(_section(query, found) for query, found in hits.items())
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>\n"
-        f"<h1>{escape(title)}</h1>\n{sections}\n</html>\n"
+        f"<title>{escape(title)}</title><style>{_PAGE_STYLE}</style>\n"
+        f"<h1>{escape(title)}</h1>\n{contact_sheet(hits)}\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode())
+
+
+def contact_sheet(hits: Mapping[str, Sequence[Hit]]) -> str:
+    """The sheet as a part of a page, its style included: one section per query, best match first."""
+    sections = "\n".join(_section(query, found) for query, found in hits.items())
+    return f'<style>{_SHEET_STYLE}</style>\n<article class="contact-sheet">\n{sections}\n</article>'
 
 
 def _section(query: str, hits: Sequence[Hit]) -> str:
@@ -55,7 +65,8 @@ def _figure(hit: Hit) -> str:
         image = f'<img src="data:image/jpeg;base64,{picture}" alt="{name}">'
     except ImageError as error:
         image = f'<div class="missing">{escape(str(error))}</div>'
+    caption = "" if hit.caption is None else f"<q>{escape(hit.caption)}</q> "
     return (
-        f"<figure>{image}<figcaption><b>{hit.score:.3f}</b> {hit.rank}. {name}"
+        f"<figure>{image}<figcaption><b>{hit.score:.3f}</b> {hit.rank}. {caption}{name}"
         "</figcaption></figure>"
     )

@@ -32,6 +32,17 @@ class Document:
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """An embedded document's file: size in bytes, width and height in pixels."""
+
+    id: str
+    path: str
+    size: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Holder:
     """A document as the holder of a content. row None: one that could not be read."""
 

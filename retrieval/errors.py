@@ -16,6 +16,7 @@
     │   ├── CollectionNotFoundError
     │   └── SchemaError         a collection written by a newer version
     ├── QueryError              a query that cannot be asked
+    ├── RerankError             results that cannot be looked at again
     ├── EvaluationError
     │   ├── PublishedError      no published numbers for a model or data set
     │   └── ExportError         results that cannot be written
@@ -86,6 +87,10 @@ class SchemaError(CollectionError):
 
 class QueryError(RetrievalError):
     """A query that cannot be asked: empty, or with a k out of range."""
+
+
+class RerankError(RetrievalError):
+    """A cross-encoder that cannot be used, or kept vectors that cannot be read or written."""
 
 
 class EvaluationError(RetrievalError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Mapping
 
 import numpy as np
 
@@ -21,21 +22,23 @@ from indexes import (
     has_small_codes, least_vectors, load_index, needed_memory, save_index,
 )
 from indexes.errors import IndexFileError, SpecError
+from retrieval import fused
 from retrieval.catalog import Catalog
 from retrieval.errors import NOTICE, RetrievalError
 from retrieval.manifest import IndexChoice, IndexRecord
 from retrieval.tuning import Encode, TextQueries, text_queries, tuned
-from retrieval.vectors import VectorStore
+from retrieval.types import CAPTIONS, IMAGES
+from retrieval.vectors import ChosenRows, VectorStore
 
 log = logging.getLogger("retrieval")
 
-IMAGES, CAPTIONS = "images", "captions"  # what can be searched
 INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 FLAT = IndexSpec("Flat")
 _GROWN = 2  # times as many rows as it was trained with
 _DEAD_AT_MOST = 0.2  # share of the rows in the file
 _REFINE = 16  # candidates for each result, until tuning finds better
 
+Stored = VectorStore | np.ndarray  # float16 (n, d) by vector row
 SearchableIndex = VectorIndex | FlatIndex | RefinedIndex | LiveIndex
 
 
@@ -46,12 +49,15 @@ class Indexed:
     path     of the collection
     within   IMAGES or CAPTIONS
     vectors  of both, as committed when these were opened
+    fuse     weights of images and captions, where images are searched fused with these; the rows
+             then change with what is said of them, and an index that is behind is built anew
     """
 
     path: Path
     catalog: Catalog
     vectors: VectorStore
     within: str
+    fuse: Mapping[str, float] | None = None
 
     @property
     def file(self) -> Path:
@@ -64,18 +70,21 @@ class Indexed:
 
         device  "auto" or "cpu"
         """
+        stored = self._stored(record)
         if is_flat(record.spec):
-            return self._flat() if device == "cpu" or not gpu_count() else self._built(FLAT, device)
-        index = self._saved(record.spec, mmap=True)
+            in_place = device == "cpu" or not gpu_count()
+            return self._flat(stored) if in_place else self._built(FLAT, stored, device)
+        current = record.generation == self.catalog.generation
+        index = self._saved(record.spec, mmap=True) if current or self.fuse is None else None
         if index is None:
             try:
-                return self._refining(self._built(record.spec, device))
+                return self._refining(self._built(record.spec, stored, device), stored)
             except SpecError:  # of fewer rows than it needs by now
-                return self._flat()
-        if record.generation == self.catalog.generation and index.n == record.rows:
-            return self._refining(index.on(device))
-        live = self._live_rows()
-        return self._searched(self._caught_up(index, live), live, device)
+                return self._flat(stored)
+        if current and index.n == record.rows:
+            return self._refining(index.on(device), stored)
+        live = self.live_rows()
+        return self._searched(self._caught_up(index, stored, live), stored, live, device)
 
     def refreshed(
         self, record: IndexRecord, encode: Encode | None = None, *, retune: bool = False
@@ -90,29 +99,32 @@ class Indexed:
         generation, choice = self.catalog.generation, record.wanted
         retune |= record.tuning is not None and record.tuning.target != choice.target_recall
         retune |= choice.factory is not None and choice.factory != record.spec.factory
-        flat = is_flat(record.spec)
+        flat, behind = is_flat(record.spec), record.generation != generation
         retune |= not flat and record.tuning is None and encode is not None
-        if not (flat or retune) and record.generation == generation and self.file.exists():
+        if self.within == IMAGES:
+            self._refresh_fused(behind)
+        if not (flat or retune or behind) and self.file.exists():
             return record, None
-        live = self._live_rows()
-        held = None if flat else self._saved(record.spec, mmap=True)
+        stored, live = self._stored(replace(record, generation=generation)), self.live_rows()
+        other_rows = behind and self.fuse is not None
+        held = None if flat or other_rows else self._saved(record.spec, mmap=True)
         worn = held is None or is_worn(record.trained_rows, held.rows, live)
         spec = self._chosen(record, len(live), encode) if worn or retune else record.spec
         if is_flat(spec):
             self.file.unlink(missing_ok=True)  # older versions wrote one
-            return IndexRecord(spec, generation, len(live), record.choice), self._flat()
+            return IndexRecord(spec, generation, len(live), record.choice), self._flat(stored)
         if worn or spec.factory != record.spec.factory:
-            index, retune = self._built(spec, "cpu"), True
+            index, retune = self._built(spec, stored, "cpu"), True
             record = IndexRecord(spec, choice=record.choice, trained_rows=len(live))
         else:
-            index = self._caught_up(held, live)
+            index = self._caught_up(held, stored, live)
         if index is not held:
             save_index(index, self.file, source=self._source)
             record = replace(record, bytes_per_vector=round(self.file.stat().st_size / index.n, 1))
         if retune:
-            record = self._tuned(record, index, encode)
+            record = self._tuned(record, index, stored, encode)
             index = index.with_spec(record.spec)
-        return replace(record, generation=generation, rows=len(live)), self._searched(index, live)
+        return replace(record, generation=generation, rows=len(live)), self._searched(index, stored, live)
 
     def check_fits(self, choice: IndexChoice, n: int) -> None:
         """Raise SpecError if FAISS cannot build what was asked for over n vectors, or memory is short."""
@@ -160,7 +172,9 @@ class Indexed:
         log.log(NOTICE, "%s is now searched with %s: %s", self.path, found.spec.factory, " ".join(found.reasons))
         return found.spec
 
-    def _tuned(self, record: IndexRecord, index: VectorIndex, encode: Encode | None) -> IndexRecord:
+    def _tuned(
+        self, record: IndexRecord, index: VectorIndex, stored: Stored, encode: Encode | None
+    ) -> IndexRecord:
         try:
             queries = self._queries(encode)
         except RetrievalError as error:
@@ -168,8 +182,8 @@ class Indexed:
             queries = None
         if queries is None:
             return record
-        target = record.wanted.target_recall
-        spec, tuning = tuned(self._refining(index), self.vectors, index.rows, queries, target)
+        target, rows = record.wanted.target_recall, index.rows
+        spec, tuning = tuned(self._refining(index, stored), _chosen(stored, rows), rows, queries, target)
         if not tuning.reached:
             log.log(NOTICE, "%s: no setting of %s reaches a recall of %g; the best there is has %.3f.",
                     self.path, spec.factory, target, tuning.text[0])
@@ -180,7 +194,8 @@ class Indexed:
 
     @property
     def _source(self) -> str:
-        return self.vectors.folder.name  # another one once the rows were renumbered
+        name = self.vectors.folder.name  # another one once the rows were renumbered
+        return name if self.fuse is None else f"{name} {fused.in_words(self.fuse)}"
 
     def _saved(self, spec: IndexSpec, *, mmap: bool) -> VectorIndex | None:
         """What the file holds, on the CPU, if it is a file of these vectors."""
@@ -193,45 +208,67 @@ class Indexed:
         newer = index.n and index.rows[-1] >= self.vectors.n  # than what was committed at opening
         return None if newer else index
 
-    def _caught_up(self, index: VectorIndex, live: np.ndarray) -> VectorIndex:
+    def _caught_up(self, index: VectorIndex, stored: Stored, live: np.ndarray) -> VectorIndex:
         """The index with the rows that it lacks; itself if there are none."""
         held = index.rows
         missing = np.setdiff1d(live, held, assume_unique=True)
         if not len(missing):
             return index
         whole = self._saved(index.spec, mmap=False)  # to one that is mapped nothing can be added
-        if whole is None or missing[0] <= held[-1]:
-            return self._built(index.spec, "cpu")
-        return add_vectors(whole, self.vectors.chosen(missing), missing)
+        if whole is None or (len(held) and missing[0] <= held[-1]):
+            return self._built(index.spec, stored, "cpu")
+        return add_vectors(whole, _chosen(stored, missing), missing)
 
-    def _searched(self, index: VectorIndex, live: np.ndarray, device: str = "cpu") -> SearchableIndex:
+    def _searched(
+        self, index: VectorIndex, stored: Stored, live: np.ndarray, device: str = "cpu"
+    ) -> SearchableIndex:
         """The index as it is searched: refined if its spec says so, and without its dead rows."""
         if len(live) == index.n:
-            return self._refining(index.on(device))
+            return self._refining(index.on(device), stored)
         mask = np.zeros(self.vectors.n, bool)
         mask[live] = True
-        return LiveIndex(self._refining(index), mask)  # on the CPU: no GPU passes rows over
+        return LiveIndex(self._refining(index, stored), mask)  # on the CPU: no GPU passes rows over
 
-    def _refining(self, index: VectorIndex) -> VectorIndex | RefinedIndex:
+    def _refining(self, index: VectorIndex, stored: Stored) -> VectorIndex | RefinedIndex:
         if index.spec.refine is None:
             return index
         self.vectors.map_all()  # a rebuild may put others in their place
-        return RefinedIndex(index, self.vectors)
+        return RefinedIndex(index, stored)
 
-    def _flat(self) -> FlatIndex:
+    def _flat(self, stored: Stored) -> FlatIndex:
         self.vectors.map_all()
         every = self.within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(self.vectors, None if every else self._live_rows())
+        return FlatIndex(stored, None if every else self.live_rows())
 
-    def _built(self, spec: IndexSpec, device: str) -> VectorIndex:
-        rows = self._live_rows()
+    def _built(self, spec: IndexSpec, stored: Stored, device: str) -> VectorIndex:
+        rows = self.live_rows()
         every = len(rows) == self.vectors.n
-        source = self.vectors if every else self.vectors.chosen(rows)
-        return build_index(source, spec, rows=None if every else rows, device=device)
+        return build_index(
+            stored if every else _chosen(stored, rows), spec, rows=None if every else rows, device=device
+        )
 
-    def _live_rows(self) -> np.ndarray:
+    def _stored(self, record: IndexRecord) -> Stored:
+        """What an index is of: the vectors themselves, or images' fused with those of their captions."""
+        if self.fuse is None:
+            return self.vectors
+        current = record.generation == self.catalog.generation
+        found = fused.opened(self.path, *self.vectors.shape) if current else None
+        return fused.fused(self.vectors, self.catalog, self.fuse) if found is None else found
+
+    def _refresh_fused(self, behind: bool) -> None:
+        if self.fuse is None:
+            (self.path / fused.FILE_NAME).unlink(missing_ok=True)
+        elif behind or fused.opened(self.path, *self.vectors.shape) is None:
+            fused.write(self.path, self.vectors, self.catalog, self.fuse)
+
+    def live_rows(self) -> np.ndarray:
+        """Rows to be found, ascending. int64 (m,)"""
         rows = (self.catalog if self.within == IMAGES else self.catalog.captions).live_rows()
         return rows[rows < self.vectors.n]  # a run may have committed more since this was opened
+
+
+def _chosen(stored: Stored, rows: np.ndarray) -> ChosenRows | np.ndarray:
+    return stored[rows] if isinstance(stored, np.ndarray) else stored.chosen(rows)
 
 
 def is_flat(spec: IndexSpec) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from retrieval import ingest
+from retrieval.calibration import carry_over
 from retrieval.catalog import Catalog
-from retrieval.collection import IMAGES, Collection
+from retrieval.collection import Collection
 from retrieval.corpus.found import Scan
 from retrieval.corpus.moving import sample, told_passed_over
 from retrieval.corpus.scanning import Source, TableOptions, scan
 from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_recorded_encoder
-from retrieval.errors import CorpusError
+from retrieval.errors import CollectionError, CorpusError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
 from retrieval.retune import AskedIndex
@@ -33,6 +34,8 @@ class Options:
     captions      embed captions too, or drop their vectors; None goes on as the collection does
     frames        of each animation, at most
     video_every   seconds between the frames of a video; None passes over videos in folders
+    fuse          weights to search images fused with their captions, see `retrieval.fused`, {} no
+                  longer to do so; None goes on as the collection does
     index         what to search with, and how well; see AskedIndex
     """
 
@@ -45,6 +48,7 @@ class Options:
     captions: bool | None = None
     frames: int = 1
     video_every: float | None = None
+    fuse: Mapping[str, float] | None = None
     index: AskedIndex = AskedIndex()
 
     @property
@@ -128,6 +132,8 @@ def index_sources(
             options = replace(options, captions=old.captions is not None)
         if rebuild and old:
             options = replace(options, index=options.index.else_as(old.index.wanted))
+        if rebuild and old and options.fuse is None:
+            options = replace(options, fuse=old.fuse)
     found = sample(scan(sources, tables), options.frames, options.video_every)
     if not found.images:
         unchanged = "" if new else f" Nothing was changed in {path}."
@@ -145,6 +151,8 @@ def index_sources(
         try:
             to_the_end = replace(watcher, stop=lambda: False)
             report = _make(target, sources, found, options, to_the_end, encoder)
+            if old and old.encoder == Manifest.load(target).encoder:
+                carry_over(path, target)
         except BaseException:
             shutil.rmtree(target, ignore_errors=True)
             raise
@@ -194,7 +202,7 @@ def _update(
         asked = options.index.put_to(manifest)
         collection = Collection(path, asked, catalog)
         expected = catalog.count("indexed") + len(plan.to_read)  # at most
-        collection.indexed(IMAGES).check_fits(asked.index.wanted, expected)
+        collection.indexed().check_fits(asked.index.wanted, expected)
         if asked != manifest:
             manifest = asked
             manifest.save(path)
@@ -239,7 +247,16 @@ def _update(
 
 def _settle_captions(path: Path, manifest: Manifest, catalog: Catalog, options: Options) -> Manifest:
     """Put it on record whether captions are embedded; vectors that are no longer wanted go."""
-    wanted = bool(manifest.captions) if options.captions is None else options.captions
+    fuse = manifest.fuse if options.fuse is None else dict(options.fuse) or None
+    wanted = bool(manifest.captions or fuse) if options.captions is None else options.captions
+    if fuse and not wanted:
+        raise CollectionError(
+            f"{path} is searched by images fused with their captions, so captions have to stay embedded. "
+            "To search images alone: --fuse image=1"
+        )
+    if fuse != manifest.fuse:  # an index of other vectors is out of date
+        manifest = replace(manifest, fuse=fuse, index=IndexRecord(manifest.index.spec, choice=manifest.index.choice))
+        manifest.save(path)
     if wanted != bool(manifest.captions):
         manifest = replace(manifest, captions=IndexRecord() if wanted else None)
         manifest.save(path)

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+import retrieval
 from indexes import IndexSpec
 from indexes.errors import SpecError
-from retrieval import __version__
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import write_json
 
@@ -96,16 +96,20 @@ class IndexRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """index: of the images. captions: the index of their captions; None while these are not embedded."""
+    """index: of the images. captions: the index of their captions; None while these are not embedded.
+
+    fuse  weights of "image" and "caption" where images are searched fused with what is said of them
+    """
 
     encoder: EncoderRecord
     index: IndexRecord = field(default_factory=IndexRecord)
     captions: IndexRecord | None = None
+    fuse: dict[str, float] | None = None
     counts: dict[str, int] = field(default_factory=dict)  # as of the last complete run
     created_at: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
     )
-    software: str = f"crossmodal-retrieval {__version__}"
+    software: str = field(default_factory=lambda: f"crossmodal-retrieval {retrieval.__version__}")
     schema_version: int = SCHEMA_VERSION
 
     def save(self, collection: Path) -> None:
@@ -114,6 +118,8 @@ class Manifest:
         content["index"]["spec"] = self.index.spec.to_dict()
         if self.captions:
             content["captions"]["spec"] = self.captions.spec.to_dict()
+        if self.fuse is None:
+            del content["fuse"]  # which older software would not understand
         write_json(collection / FILE_NAME, content)
 
     @classmethod

@@ -93,17 +93,22 @@ def _give_way() -> None:
 
 
 def _read(file: FoundImage, known: Container[str], encoder: EncoderOnDemand) -> ReadFile:
-    content_hash = None
+    hashed = None
     try:
         content = addresses.read(file.state.path)
-        content_hash = hashlib.blake2b(content, digest_size=16).hexdigest()
-        if content_hash in known:
-            return ReadFile(file, content_hash)
+        hashed = content_hash(content)
+        if hashed in known:
+            return ReadFile(file, hashed)
         if encoder.loaded is None:
-            return ReadFile(file, content_hash, open_image(content)[1], content=content)
-        return ReadFile(file, content_hash, *_pixels(content, encoder.loaded))
+            return ReadFile(file, hashed, open_image(content)[1], content=content)
+        return ReadFile(file, hashed, *_pixels(content, encoder.loaded))
     except ImageError as error:
-        return ReadFile(file, content_hash, error=str(error))
+        return ReadFile(file, hashed, error=str(error))
+
+
+def content_hash(content: bytes) -> str:
+    """What the catalogue knows a file's content by."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _pixels(content: bytes, encoder: Encoder) -> tuple[ImageFacts, Any]:

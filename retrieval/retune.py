@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from indexes import check_target
-from retrieval.collection import IMAGES, Collection
+from retrieval.collection import Collection
 from retrieval.encoders import load_recorded_encoder
 from retrieval.manifest import IndexChoice, IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
@@ -71,7 +71,7 @@ def retune(path: Path, asked: AskedIndex = AskedIndex(), **encoder_settings: Any
     with opened_to_write(path) as (manifest, catalog):
         manifest = asked.put_to(manifest)
         collection = Collection(path, manifest, catalog)
-        collection.indexed(IMAGES).check_fits(manifest.index.wanted, len(collection))
+        collection.indexed().check_fits(manifest.index.wanted, len(collection))
         encoder = EncoderOnDemand()
         encoder.load = lambda: load_recorded_encoder(manifest.encoder, str(path), **encoder_settings)
         collection.refresh_index(lambda texts: encoder().encode_texts(texts), retune=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from retrieval.generic_queries import COUNT, generic_queries
 from retrieval.manifest import TuningRecord
 from retrieval.vectors import VectorStore
 
-QUERIES_FILE = "queries.npy"  # vectors of the generic queries; derived
+GENERIC_FILE = "generic-queries.npy"  # vectors of the generic queries; derived
 CAPTIONS_AT_LEAST = 300  # of fewer, chance says more than the index
 _CAPTIONS_AT_MOST = 1500
 _IMAGES_AT_MOST = 500
@@ -52,19 +52,22 @@ def text_queries(
             if len(texts) >= CAPTIONS_AT_LEAST:
                 chosen = _sample(np.arange(len(texts)), _CAPTIONS_AT_MOST)
                 return TextQueries(encode([texts[place] for place in chosen]), "captions")
-    generic = _generic(path / QUERIES_FILE, vectors.dim, encode)
+    generic = _generic(path / GENERIC_FILE, vectors.dim, encode)
     return None if generic is None else TextQueries(generic, "generic queries")
 
 
 def tuned(
-    index: VectorIndex | RefinedIndex, vectors: VectorStore, rows: np.ndarray, queries: TextQueries, target: float
+    index: VectorIndex | RefinedIndex, stored: Any, rows: np.ndarray, queries: TextQueries, target: float
 ) -> tuple[IndexSpec, TuningRecord]:
     """The spec with the settings that reach the target, and what there is to say of them.
 
-    rows  (n,) int64, what is in the index
+    stored  (n, d) float16, what is in the index; an array, or what can be sliced by row range
+    rows    (n,) int64, the row numbers of these
     """
-    images = vectors.take(_sample(rows, _IMAGES_AT_MOST))
-    result = tune_index(index, vectors.chosen(rows), queries.vectors, images, target=target, rows=rows)
+    some = np.sort(_sample(np.arange(len(rows)), _IMAGES_AT_MOST))
+    images = np.concatenate([stored[place : place + 1] for place in some.tolist()]).astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    result = tune_index(index, stored, queries.vectors, images, target=target, rows=rows)
     return result.spec, TuningRecord(
         target=target, reached=result.reached, text=_numbers(result.text),
         image=None if result.image is None else _numbers(result.image),

@@ -9,9 +9,23 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+IMAGES, CAPTIONS = "images", "captions"  # what can be searched
+
 
 @runtime_checkable
-class Encoder(Protocol):
+class TextEncoder(Protocol):
+    """The half of an encoder that embeds texts, into the same space."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts: (n, d)."""
+
+
+@runtime_checkable
+class Encoder(TextEncoder, Protocol):
     """Two towers into one space. Outputs are always float32 (n, d), C-contiguous, unit rows.
 
     name         what the user would pass to --model to get this encoder again
@@ -22,11 +36,11 @@ class Encoder(Protocol):
                  at most; images need not be decoded much larger than that (see
                  `retrieval.images.open_image`, at_least)
     batch_size   may be absent: how many images at once keep its device busy
+    logit_scale  may be absent: what training multiplied cosines by
+    relevance    may be absent: (image, text vector) to what each position contributes, see
+                 `retrieval.encoders.relevance`
+    writes_captions  may be absent or False: whether `write_captions` (images to sentences) works
     """
-
-    name: str
-    dim: int
-    fingerprint: str
 
     def prepare(self, image: Image.Image) -> Any:
         """Preprocess one upright RGB image for `encode_prepared`; safe to call from threads."""
@@ -37,15 +51,15 @@ class Encoder(Protocol):
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Embed upright RGB images: (n, d)."""
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts: (n, d)."""
-
 
 @dataclass(frozen=True)
 class Hit:
     """One ranked match of one query. rank counts from 1; score is a cosine, larger is better.
 
-    caption  the caption that was found, id and path being its image's; None where images are searched
+    caption       the caption that was found, id and path being its image's; None where images are searched
+    relevance     how likely the image is meant at all, 0 to 1; None, as the next two, unless asked for
+    rerank_score  by whose order the hits come; None also for those that were not looked at again
+    duplicates    how many further results were the same picture
     """
 
     query: str
@@ -54,8 +68,13 @@ class Hit:
     id: str
     path: str
     caption: str | None = None
+    relevance: float | None = None
+    rerank_score: float | None = None
+    duplicates: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """One record of `retrieval search --json` and of `retrieval serve`; six digits of the score."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**known, "score": round(self.score, 6)}
+        """One record of `retrieval search --json` and of `retrieval serve`; six digits of a fraction."""
+        return {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in asdict(self).items() if value is not None
+        }

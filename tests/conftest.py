@@ -89,6 +89,37 @@ def builtin_encoder(cache_folder: Path):
 
 
 @pytest.fixture(scope="session")
+def collection_of_words():
+    """collection_of_words(path, {image: words}): as if the built-in encoder saw in each image what the words say.
+
+    Searched by words it loads no torch, which takes longer than most tests.
+    """
+    from retrieval.catalog import Catalog
+    from retrieval.collection import VECTORS_FOLDER, Collection
+    from retrieval.documents import Document, FileState
+    from retrieval.encoders.text_tower import load_text_tower, published
+    from retrieval.manifest import EncoderRecord, Manifest
+    from retrieval.vectors import VectorStore
+
+    tower = load_text_tower(published()["fingerprint"])
+
+    def make(path: Path, images: dict[str | Path, str]) -> Path:
+        path.mkdir()
+        store = VectorStore(path / VECTORS_FOLDER, tower.dim, 0)
+        rows = store.append(tower.encode_texts(list(images.values())))
+        with Catalog.create(path) as catalog:
+            catalog.commit(
+                [Document(FileState(str(image), 1, 1), Path(image).name, f"{row:032x}") for row, image in zip(rows, images)],
+                rows,
+            )
+            store.n += len(rows)
+            Collection(path, Manifest(EncoderRecord("builtin", tower.dim, tower.fingerprint)), catalog).refresh_index()
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def sample_photos() -> list[Path]:
     """The demo's real photos, where their packages keep them. Never write there."""
     from retrieval.demo import sample_photos

@@ -19,34 +19,38 @@ ROOT = Path(__file__).parents[1]
 # their own.
 INDEXES = [
     "indexes.errors",
-    "indexes.matches  indexes.vectors  indexes.layers",
+    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads",
+    "indexes.suggest",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
-    "  indexes.parameters",
+    "  indexes.parameters  indexes.near",
     "indexes.filtered",
-    "indexes.rescoring  indexes.suggest",
+    "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
     "indexes.measure  indexes.biased  indexes.live  indexes.needs  indexes.tune",
     "indexes",
 ]
 RETRIEVAL = [
-    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap"
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates"
     "  retrieval.generic_queries",
-    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.captions",
-    "retrieval.documents",
+    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions"
+    "  retrieval.query_grammar  retrieval.query_cache  retrieval.fusion",
+    "retrieval.documents  retrieval.captions  retrieval.where",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
-    "retrieval.ingest  retrieval.query  retrieval.contact_sheet",
-    "retrieval.tuning",
+    "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show"
+    "  retrieval.explain",
+    "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
+    "retrieval.searching  retrieval.tuning",
     "retrieval.indexed",
     "retrieval.collection",
-    "retrieval.writing",
+    "retrieval.writing  retrieval.batch  retrieval.named_image",
     "retrieval.retune",
-    "retrieval.maintain  retrieval.compact  retrieval.train",
+    "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups  retrieval.captioning",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
-    "retrieval.report",
+    "retrieval.report  retrieval.calibrating",
     "retrieval.demo",
     "retrieval.cli",
     "retrieval.__main__",
@@ -75,24 +79,38 @@ INSIDE = [
     ],
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
-        "  retrieval.encoders.precision  retrieval.encoders.towers",
-        "retrieval.encoders.preprocess",
+        "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
+        "  retrieval.encoders.relevance",
+        "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
-        "retrieval.encoders.names  retrieval.encoders.builtin",
+        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
         "retrieval.encoders",
         "retrieval.encoders.listing",
     ],
     [
+        "retrieval.rank  retrieval.rank.diversity  retrieval.rank.duplicates  retrieval.rank.relevance"
+        "  retrieval.rank.templates  retrieval.rank.vector_cache",
+        "retrieval.rank.rerank",
+        "retrieval.rank.refinement  retrieval.rank.cross_encoder",
+        "retrieval.rank.rerankers",
+    ],
+    [
+        "retrieval.show.blocks  retrieval.show.protocols  retrieval.show.terminal",
+        "retrieval.show",
+    ],
+    [
         "retrieval.evaluate",
         "retrieval.evaluate.scores  retrieval.evaluate.task  retrieval.evaluate.subject",
-        "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published",
-        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export",
+        "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published"
+        "  retrieval.evaluate.calibrated",
+        "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export"
+        "  retrieval.evaluate.relevance",
         "retrieval.evaluate.benchmark",
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs",
-        "retrieval.train.projections",
+        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
         "retrieval.report",
@@ -110,21 +128,25 @@ INSIDE = [
         "retrieval.exchange.importing",
     ],
     [
-        "retrieval.serve.searcher",
-        "retrieval.serve.app",
+        "retrieval.serve.searcher  retrieval.serve.running",
+        "retrieval.serve.app  retrieval.serve.client",
         "retrieval.serve",
     ],
     [
         "retrieval.classify.folders  retrieval.classify.prompts  retrieval.classify.probe"
         "  retrieval.classify.scores",
+        "retrieval.classify.truth  retrieval.classify.tag_scores",
+        "retrieval.classify.tags",
         "retrieval.classify",
     ],
     [
         "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts",
+        "retrieval.cli.filters  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve",
+        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"
+        "  retrieval.cli.dedup  retrieval.cli.caption  retrieval.cli.explain  retrieval.cli.tag",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",
     ],
@@ -221,14 +243,18 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.maintain",
+    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.fusion", "retrieval.fused",
+      "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),
-    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo"],
+    (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo", "retrieval.explain",
+      "retrieval.named_image", "retrieval.captioning"],
      {"faiss", "torch", "open_clip"}),
+    (["retrieval.rank", "retrieval.searching", "retrieval.duplicate_groups"], {"faiss", "open_clip", "PIL"}),
     (["retrieval.embedded", "retrieval.classify"], {"faiss", "torch", "open_clip", "PIL", "sqlite3"}),
     (["retrieval.exchange"], {"torch", "faiss", "open_clip"}),
     (["retrieval.serve"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy", "click"}),
+    (["retrieval.show"], {"torch", "faiss", "numpy", "open_clip", "sqlite3", "click"}),
     (["retrieval.report"], {"faiss", "torch", "open_clip", "PIL", "sqlite3", "numpy"}),
     (["retrieval.cli"], {"faiss", "torch", "numpy", "PIL", "open_clip", "sqlite3"}),
 ]
@@ -254,6 +280,10 @@ def test_the_corpus_decodes_no_pixels():
     }
 
 
+def test_torch_in_ranking_is_the_cross_encoders_alone():
+    assert [name for name in below("retrieval.rank") if "torch" in libraries(name)] == ["retrieval.rank.cross_encoder"]
+
+
 def test_metrics_need_numpy_alone():
     assert libraries("retrieval.metrics") - sys.stdlib_module_names == {"numpy"}
     assert modules_imported("retrieval.metrics") & MODULES.keys() == set()
@@ -265,16 +295,18 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
-    """corpus.remote is a client."""
+    """corpus.remote is a client, serve.client one of our own server."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.corpus.remote"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.serve.client", "retrieval.corpus.remote"}
 
 
 def test_sqlite_lives_in_the_catalogue():
-    """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign."""
+    """writing and exchange.folders only turn its errors into sentences; rclip's database is foreign, and
+    remembered queries are nothing that the catalogue has to know."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.captions", "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip",
+        "retrieval.catalog", "retrieval.captions", "retrieval.query_cache", "retrieval.writing",
+        "retrieval.exchange.folders", "retrieval.exchange.rclip", "retrieval.rank.vector_cache",
     }
 
 
@@ -318,6 +350,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.embedded", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.classify", ["faiss", "numpy", "PIL", "sqlite3"]),
+        ("retrieval.explain", ["numpy", "PIL"]),
+        ("retrieval.captioning", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.serve", []),

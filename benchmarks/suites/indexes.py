@@ -112,14 +112,14 @@ def engine(name: str, settings: Mapping[str, Any]) -> Any:
 def _ours_in_race(n: int) -> Any:
     """What IndexSpec.suggest() chooses for a million vectors; its kind where there are few."""
     from benchmarks import engines
-    from indexes.suggest import coded_spec
+    from indexes.suggest import coded
 
-    spec = coded_spec(n, DIM)
+    chosen = coded(n, DIM)
     return engines.Refined(
-        spec.factory,
+        chosen.factory,
         tuple(engines.ladder("nprobe", (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256), refine=refine)
               for refine in (2, 3, 4, 6, 8, 12, 16, 24)),
-        refine=spec.refine,
+        refine=chosen.refine,
     )  # fmt: skip
 
 

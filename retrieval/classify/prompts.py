@@ -31,7 +31,7 @@ def read_templates(file: Path) -> list[str]:
 
     Raises ClassesError for a line without a placeholder, or a file without a template.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(_lines(file), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(read_lines(file), 1) if line.strip()]
     for number, line in lines:
         if not _PLACEHOLDER.search(line):
             raise ClassesError(
@@ -50,7 +50,7 @@ def read_class_names(file: Path) -> dict[str, list[str]]:
     Raises ClassesError for a line of another shape.
     """
     comma = file.suffix.lower() == ".csv"
-    reader = csv.reader(_lines(file), delimiter="," if comma else "\t",
+    reader = csv.reader(read_lines(file), delimiter="," if comma else "\t",
                         quoting=csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE)
     names: dict[str, list[str]] = {}
     for row in reader:
@@ -107,7 +107,8 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def _lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Raises ClassesError if it cannot be read as text."""
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

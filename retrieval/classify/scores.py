@@ -90,9 +90,7 @@ def score_classes(
     right = ranks == 1
     predictions = np.bincount(scores.argmax(axis=1), minlength=classes)
     hits = np.bincount(labels[right], minlength=classes)
-    precision = hits / np.maximum(predictions, 1)  # (c,)
-    recall = hits / support
-    f1 = 2 * hits / (predictions + support)
+    precision, recall, f1 = precision_recall_f1(hits, predictions, support)  # (c,) each
     # Every class weighs the same. Their mean is the balanced accuracy; as a ratio's linear part,
     # they vary as it does when images are drawn anew, and agree with top-1 where classes are of a size.
     weight = len(labels) / (classes * support[labels])  # (n,)
@@ -114,6 +112,15 @@ def score_classes(
                            support.tolist(), strict=True)
         ],
     )
+
+
+def precision_recall_f1(
+    hits: np.ndarray, predictions: np.ndarray, support: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of counts of one shape: precision hits / predictions, recall hits / support, and F1, their harmonic mean,
+    2 hits / (predictions + support); each 0 where that divides by 0.
+    """
+    return hits / np.maximum(predictions, 1), hits / np.maximum(support, 1), 2 * hits / np.maximum(predictions + support, 1)
 
 
 def _ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

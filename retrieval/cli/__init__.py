@@ -6,12 +6,19 @@ import sys
 
 import click
 
-from retrieval import __version__
+import retrieval
 from retrieval.cli import (
-    benchmark, classify, compact, demo, export, forget, import_, index, info, models, search, serve, train, watch,
+    benchmark, calibrate, caption, classify, compact, dedup, demo, explain, export, forget, import_, index, info,
+    models, search, serve, tag, train, watch,
 )
 from retrieval.cli.options import examples
 from retrieval.errors import RetrievalError
+
+
+def _show_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"retrieval, version {retrieval.__version__}")
+        context.exit()
 
 
 @click.group(
@@ -23,13 +30,15 @@ from retrieval.errors import RetrievalError
         "retrieval benchmark Photos.collection --captions captions.csv",
     ),
 )
-@click.version_option(__version__, prog_name="retrieval")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+              help="Show the version and exit.")
 def cli() -> None:
     """Index images, search them by text or by image, and measure how good the search is."""
 
 
 for module in (
-    index, watch, search, serve, benchmark, classify, info, compact, forget, import_, export, models, train, demo,
+    index, watch, search, caption, explain, tag, serve, benchmark, calibrate, classify, info, dedup, compact,
+    forget, import_, export, models, train, demo,
 ):
     cli.add_command(module.command)
 

@@ -39,6 +39,7 @@ class _Cutoffs(click.ParamType):
     'retrieval benchmark Photos.collection --captions c.csv --index Flat --index "IVF256,SQfp16"',
     "retrieval benchmark xm3600 --root ~/data/xm3600 --language en --language zh",
     "retrieval benchmark Photos.collection --captions c.csv --failures 50 --html report.html",
+    "retrieval benchmark Photos.collection --captions c.csv --min-score auto",
     "retrieval benchmark Photos.collection --captions c.csv --export trec -o run",
 ))
 @click.argument("target", metavar="TARGET")
@@ -69,6 +70,9 @@ class _Cutoffs(click.ParamType):
 @click.option("--check-published", is_flag=True,
               help="Compare with open_clip's published table (flickr30k, coco), preprocessing exactly; "
               "status 1 if a number is more than 0.2 points off.")
+@options.no_calibration
+@click.option("--min-score", type=click.Choice(["auto"]),
+              help="Also measure what `search --min-score auto` does after half of the images were taken away.")
 @click.option("--strict", is_flag=True,
               help="Refuse captions without images, images without captions, and whatever else does not fit.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True,
@@ -81,8 +85,8 @@ class _Cutoffs(click.ParamType):
 @options.exact_preprocess
 @options.as_json
 def command(target, captions, split, root, languages, captions_per_image, ks, models, indexes, qrels,
-            extra_qrels, failures, html, exports, output, check_published, strict, resamples, seed,
-            device, precision, batch_size, exact_preprocess, as_json) -> None:
+            extra_qrels, failures, html, exports, output, check_published, no_calibration, min_score, strict,
+            resamples, seed, device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
     TARGET is a collection, asked with --captions, or else with the captions that it keeps; a
@@ -112,8 +116,9 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         models=tuple(dict.fromkeys(models)), default=options.model_of_environment(),
         indexes=tuple(dict.fromkeys(indexes)), ks=ks,
         judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
-        published=check_published, sampling=Sampling(resamples, seed),
+        published=check_published, thresholds=min_score == "auto", sampling=Sampling(resamples, seed),
         device=device, precision=precision, batch_size=batch_size, exact_preprocess=exact_preprocess,
+        calibrated=not no_calibration,
     )
     with out.progress_bars() as progress:
         report = run_benchmark(request, progress)

@@ -13,6 +13,7 @@ from retrieval.evaluate.scores import IMAGE_TO_TEXT, RANKS, TEXT_TO_IMAGE, in_pe
 from retrieval.report.numbers import best_shown
 
 _DIRECTIONS = {TEXT_TO_IMAGE: "text to image", IMAGE_TO_TEXT: "image to text"}
+_CALIBRATED = "calibrated"  # text to image, as a search of a calibrated collection ranks
 _NAMES_SHOWN = 5
 _FAILURES_SHOWN = 20
 
@@ -26,6 +27,7 @@ def print_tables(report: BenchmarkReport) -> None:
         _differences(report)
     _indexes(report)
     _published(report)
+    _thresholds(report)
     _failures(report)
 
 
@@ -49,12 +51,14 @@ def print_notes(report: BenchmarkReport) -> None:
 def _one_model(report: BenchmarkReport) -> None:
     evaluation = report.evaluations[0]
     rows = []
+    columns = [(_DIRECTIONS[one.direction], one) for one in evaluation.directions]
+    columns[1:1] = [(_CALIBRATED, one) for one in evaluation.calibrated]
     for metric in evaluation.directions[0].estimates:
-        shown = [_with_interval(metric, one.estimates[metric]) for one in evaluation.directions]
+        shown = [_with_interval(metric, one.estimates[metric]) for _, one in columns]
         rows.append((metric.replace("_", " "), *shown))
     (r_sum,) = evaluation.r_sums.values()
-    rows.append(("R-sum of both", f"{r_sum.value:.1f}  {r_sum.low:.1f}-{r_sum.high:.1f}", ""))
-    out.print_rows(("", *(_DIRECTIONS[one.direction] for one in evaluation.directions)), rows,
+    rows.append(("R-sum of both", f"{r_sum.value:.1f}  {r_sum.low:.1f}-{r_sum.high:.1f}", *[""] * (len(columns) - 1)))
+    out.print_rows(("", *(name for name, _ in columns)), rows,
                    title=f"{report.subject}, {evaluation.model}, with 95 % intervals; R, recall, precision, F1 in percent")
 
 
@@ -74,6 +78,10 @@ def _several(report: BenchmarkReport) -> None:
                 r_sum = f"{evaluation.r_sums[language].value:.1f}"
                 rows.append((*([language] if several_languages else []), _DIRECTIONS[direction],
                              evaluation.model, *cells, r_sum))
+            for evaluation in report.evaluations if direction == TEXT_TO_IMAGE else ():
+                rows += [(*([language] if several_languages else []), _CALIBRATED, evaluation.model,
+                          *(_value(metric, one.estimates[metric].value) for metric in metrics), "")
+                         for one in evaluation.calibrated if one.language == language]
     columns = (*(["language"] if several_languages else []), "direction", "model",
                *(metric.replace("_", " ") for metric in metrics), "R-sum")
     out.print_rows(columns, rows, title=f"{report.subject}; R@k in percent")
@@ -125,6 +133,16 @@ def _published(report: BenchmarkReport) -> None:
         )
 
 
+def _thresholds(report: BenchmarkReport) -> None:
+    if report.thresholds:
+        out.print_rows(
+            ("model", "images left", "precision", "recall", "rejected"),
+            [(one.model, one.images, *(_with_interval("R@1", share) for share in one.shares.values()))
+             for one in report.thresholds],
+            title="search --min-score auto, after half of the images were taken away; in percent",
+        )
+
+
 def _failures(report: BenchmarkReport) -> None:
     for model, failures in report.failures.items():
         for direction in _DIRECTIONS:
@@ -145,6 +163,10 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
             for metric, estimate in one.estimates.items():
                 yield (evaluation.model, "", one.language, one.direction, metric,
                        estimate.value, estimate.low, estimate.high)
+        for one in evaluation.calibrated:
+            for metric, estimate in one.estimates.items():
+                yield (evaluation.model, "", one.language, f"{one.direction} {_CALIBRATED}", metric,
+                       estimate.value, estimate.low, estimate.high)
         for language, estimate in evaluation.r_sums.items():
             yield (evaluation.model, "", language, "both", "R-sum", estimate.value, estimate.low, estimate.high)
     for one in report.differences:
@@ -164,6 +186,9 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
         }
         for metric, value in costs.items():
             yield scores.model, name, "", TEXT_TO_IMAGE, metric, value, "", ""
+    for one in report.thresholds:
+        for name, share in one.shares.items():
+            yield one.model, "", "", TEXT_TO_IMAGE, f"auto threshold {name}", share.value, share.low, share.high
     for one in report.published:
         yield (one.model, "", "", one.direction, f"R@{one.k} published", one.published, "", "")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "find ~/Photos -name '*.jpg' -print0 | retrieval index - -o photos.collection",
     "retrieval index ~/Photos                  # again: only what is new or changed",
     "retrieval index ~/Photos --with-captions  # captions that the source gives can then be found too",
+    "retrieval index products.csv --fuse image=0.7,caption=0.3",
     "retrieval index ~/Photos --index IVF1024,PQ64x4fs --target-recall 0.98",
     "retrieval index -o Photos.collection --retune    # reads no image",
 ))
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 @click.option("--rebuild", is_flag=True, help="Start anew, replacing the collection at the end.")
 @options.retry_failed
 @options.with_captions
+@click.option("--fuse", metavar="WEIGHTS",
+              help="Search images fused with their captions: image=0.7,caption=0.3. Embeds captions; later "
+              "runs go on so, until image=1.")
 @options.frames
 @options.video_every
 @options.device
@@ -51,8 +55,9 @@ if TYPE_CHECKING:
 @options.retune
 @options.as_json
 def command(
-    sources, output, images, image_column, caption_column, model, rebuild, retry_failed, captions, frames,
-    video_every, device, precision, batch_size, exact_preprocess, factory, memory, target_recall, retune, as_json,
+    sources, output, images, image_column, caption_column, model, rebuild, retry_failed, captions, fuse,
+    frames, video_every, device, precision, batch_size, exact_preprocess, factory, memory, target_recall,
+    retune, as_json,
 ) -> None:
     """Make images searchable, or bring a collection up to date.
 
@@ -82,6 +87,7 @@ def command(
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
+    from retrieval.fused import parse_weights
     from retrieval.corpus.moving import told_passed_over
     from retrieval.maintain import Options, Watcher, index_sources
     from retrieval.retune import AskedIndex
@@ -91,6 +97,7 @@ def command(
         _change_index(output, asked_index, device, precision, as_json)
         return
     path = output or default_collection(sources)
+    weights = None if fuse is None else parse_weights(fuse) or {}
     tables = options.table_options(sources, images, image_column, caption_column)
     # A rebuild leaves nothing half-done to be kept.
     interrupts = nullcontext() if rebuild else Interrupts(
@@ -102,7 +109,7 @@ def command(
                 [sys.stdin.buffer if source == "-" else source for source in sources], path,
                 Options(
                     model, device, precision, batch_size, exact_preprocess, retry_failed,
-                    captions, frames, video_every, asked_index,
+                    captions, frames, video_every, weights, asked_index,
                 ),
                 tables=tables,
                 rebuild=rebuild,

@@ -20,6 +20,7 @@ def command(collection, as_json) -> None:
     from retrieval.cli import output as out
     from retrieval.cli.index_facts import index_facts, index_table
     from retrieval.collection import Collection
+    from retrieval.fused import in_words
 
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
@@ -40,6 +41,8 @@ def command(collection, as_json) -> None:
                 record.generation == catalog.generation
                 for record in (manifest.index, manifest.captions) if record
             ),
+            **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),
+            "calibration": _calibration(opened.calibration),
             "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
             "created_at": manifest.created_at,
             "software": manifest.software,
@@ -62,3 +65,9 @@ def command(collection, as_json) -> None:
     if dead > WORTH_COMPACTING * rows:
         click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)
+
+
+def _calibration(calibration) -> str:
+    if calibration is None:
+        return "none"
+    return f"weight {calibration.weight:g}, nearest {calibration.k} of {len(calibration.references)} references ({calibration.source})"

@@ -113,11 +113,84 @@ target_recall = click.option(
     "[default: as the last run, at first 0.95]",
 )
 retune = click.option("--retune", is_flag=True, help="Choose and tune the index again.")
+no_calibration = click.option(
+    "--no-calibration", is_flag=True,
+    help="Order images for words by their score alone; see `retrieval calibrate`.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _CAPTIONS_HELP = "TSV or CSV with columns image and caption; Flickr8k tokens; COCO or Karpathy JSON; JSON lines."
 captions = click.option("--captions", type=PATH, required=True, metavar="FILE", help=_CAPTIONS_HELP)
 optional_captions = click.option("--captions", type=PATH, metavar="FILE", help=_CAPTIONS_HELP)
 split = click.option("--split", metavar="NAME", help="Use only captions of this split.")
+
+
+class _AutoOr(click.ParamType):
+    """A number in a range, or the word auto where that means something."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float, *, auto: bool = False):
+        self._low, self._high, self._auto = low, high, auto
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, float) or (self._auto and value == "auto"):
+            return value
+        words = f"a number from {self._low:g} to {self._high:g}" + (", or auto" if self._auto else "")
+        try:
+            number = float(value)
+        except ValueError:
+            option = parameter.opts[0]
+            self.fail(
+                f"{value!r} is not {words}. If it is your query, put it before {option}.", parameter, context
+            )
+        if not self._low <= number <= self._high:  # also false for nan
+            self.fail(f"{value} is not {words}.", parameter, context)
+        return number
+
+
+_REFINEMENTS = (
+    click.option("--min-score", type=_AutoOr(-1, 1, auto=True), metavar="X|auto",
+                 help="Leave out what scores lower. auto: what is likely not meant at all, by an estimate "
+                 "that is shown as relevance."),
+    click.option("--dedup", type=_AutoOr(0, 1), is_flag=False, flag_value="0.93", metavar="[SCORE]",
+                 help="Show a picture once: equal files, and images whose cosine is at least SCORE.  "
+                 "[without a value: 0.93]"),
+    click.option("--diverse", type=_AutoOr(0, 1), is_flag=False, flag_value="0.7", metavar="[WEIGHT]",
+                 help="Spread the results: WEIGHT is that of the score, the rest that of being unlike those "
+                 "before.  [without a value: 0.7]"),
+    click.option("--rerank", metavar="MODEL",
+                 help="Order the best 100 by another, larger encoder, named as for `retrieval index`, or the "
+                 "best 20 by a cross-encoder: the folder of one trained with --task match."),
+    click.option("--templates", type=click.Choice(["on", "off", "auto"]), default="auto", show_default=True,
+                 help="Put queries of up to three words into sentences; auto: of one word, for models that it helps."),
+)
+
+
+def refinements(command):
+    """What to do with the results of a search before they are shown."""
+    for option in reversed(_REFINEMENTS):
+        command = option(command)
+    return command
+
+
+_FORMS = (
+    click.option("--thumbnails/--no-thumbnails", default=None,
+                 help="Pictures in the table: by the protocols of Kitty, iTerm2 or Sixel, or in half blocks.  "
+                 "[default: on a terminal with colours]"),
+    click.option("--paths", is_flag=True, help="Print only the files, each once: of a video's frame, the video."),
+    click.option("-0", "--null", is_flag=True,
+                 help="End paths with NUL instead of a line break, as xargs -0 reads them."),
+    click.option("--html", type=PATH, metavar="FILE",
+                 help="Write a contact sheet too: one file, pictures inside."),
+    click.option("--open", "open_it", is_flag=True, help="Open the contact sheet, or else the best match's file."),
+)
+
+
+def forms(command):
+    """In which form results come."""
+    for option in reversed(_FORMS):
+        command = option(command)
+    return command
 
 
 def table_options(sources: Sequence[str], images: Path | None, image_column: str | None, caption_column: str | None):

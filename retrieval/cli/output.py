@@ -8,12 +8,16 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Sequence
 
 import click
 
 from retrieval.errors import NOTICE
+
+if TYPE_CHECKING:
+    from retrieval.show import Picture
 
 
 def configure_logging() -> None:
@@ -52,8 +56,13 @@ def print_json(content: dict[str, Any]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
-    """A table on a terminal; tab-separated with a header line when piped."""
+def print_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", pictures: Sequence[Picture] = ()
+) -> None:
+    """A table on a terminal; tab-separated with a header line when piped.
+
+    pictures  one for each row, to stand before it on a terminal; or none at all
+    """
     if not sys.stdout.isatty():
         for row in (columns, *rows):
             # Tabs and line breaks are legal in file names and would break the columns.
@@ -64,19 +73,47 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold",
+                  show_lines=bool(pictures))
     narrowest = 1
+    if pictures:
+        from retrieval.show import COLUMNS
+
+        table.add_column("", width=COLUMNS)
+        narrowest += 3 + COLUMNS
     for column, cells in zip(columns, zip(*rows)):
         right = all(_is_number(cell) for cell in cells)
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
         widest = max(cell_len(_shown(cell)) for cell in (column, *cells))
         narrowest += 3 + (widest if right else min(widest, _TEXT_AT_LEAST))
-    for row in rows:
-        table.add_row(*(Text(_shown(cell), "bold green" if isinstance(cell, Best) else "") for cell in row))
+    for number, row in enumerate(rows):
+        picture = [picture.cell for picture in pictures[number : number + 1]]
+        table.add_row(
+            *picture, *(Text(_shown(cell), "bold green" if isinstance(cell, Best) else "") for cell in row)
+        )
     console = Console()
     # On a narrow terminal words are folded; rather than 78.6 becoming 78. and 6, lines run on below.
     console.width = max(console.width, narrowest)
-    console.print(table)
+    if not any(picture.drawing for picture in pictures):
+        console.print(table)
+        return
+    from retrieval.show import drawn_over
+
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.write(drawn_over(printed.get(), pictures))
+    sys.stdout.flush()
+
+
+def stream_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """`print_rows` for more rows than memory should hold: on a terminal, a table for every thousand."""
+    if sys.stdout.isatty():
+        rows = iter(rows)
+        while part := list(islice(rows, 1000)):
+            print_rows(columns, part)
+        return
+    for row in chain([columns], rows):
+        print_rows(row, [])
 
 
 def print_facts(facts: dict[str, Any], *, title: str = "") -> None:

@@ -1,69 +1,202 @@
-"""`retrieval search`"""
+"""retrieval search"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import Iterator
 
 import click
 
 from retrieval.cli import options
-from retrieval.errors import QueryError
+from retrieval.cli.filters import condition, filters
+from retrieval.errors import QueryError, RetrievalError
 
 
 @click.command("search", epilog=options.examples(
     'retrieval search Photos.collection "a dog on the beach"',
     "retrieval search Photos.collection ./sofa.jpg -k 3",
-    'retrieval search Photos.collection "red car" "blue car" --json',
+    "retrieval search Photos.collection  # asks for queries, with the encoder kept loaded",
+    'retrieval search Photos.collection "red car" + ./like.jpg - truck --weight 2',
+    "retrieval search Photos.collection id:2019/rex.jpg + snow  # like a stored image, in snow",
+    "retrieval search Photos.collection beach --where \"taken >= 2024-06 and camera ~ 'Pixel'\"",
+    "retrieval search Photos.collection beach --near 48.858,2.294,5 --before 2020",
     "retrieval search Photos.collection ./sofa.jpg --in captions  # what it might be said to show",
+    'retrieval search Photos.collection "a red tractor" --min-score auto  # nothing, if there is none',
+    'retrieval search Photos.collection "a beach" --dedup --diverse',
+    'retrieval search Photos.collection "two dogs" --rerank ViT-B-32-SigLIP2-256',
+    'retrieval search Photos.collection "a dog" --html dogs.html --open',
+    'retrieval search Photos.collection "a dog" --paths -0 | xargs -0 cp -t dogs/',
     "retrieval search Photos.collection -- -40  # a query that starts with a dash",
-    "cat queries.txt | retrieval search Photos.collection -",
+    "cat queries.txt | retrieval search Photos.collection - --json",
 ))
 @click.argument("collection", type=options.PATH)
-@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
+@click.argument("queries", nargs=-1, metavar="[QUERY...]")
 @click.option("-k", type=click.IntRange(min=1), metavar="N",
               help="Results per query.  [default: 10, or all if there are fewer]")
 @click.option("--in", "within", type=click.Choice(["images", "captions"]), default="images",
               show_default=True, help="What to find: images, or captions that are embedded.")
+@click.option("--queries", "file", type=options.PATH, metavar="FILE",
+              help="Read queries from a file, one a line, as from stdin with -.")
+@click.option("--weight", "weights", type=float, multiple=True, metavar="W",
+              help="Of the query's first term; repeat it for the next ones. Others weigh 1.")
+@click.option("--fusion", type=click.Choice(["sum", "product", "slerp"]), default="sum", show_default=True,
+              help="How the vectors of terms become one; only a sum can subtract.")
+@filters
+@options.refinements
+@options.no_calibration
+@options.forms
+@options.as_json
+@click.option("--no-server", is_flag=True, help="Load everything here, though `retrieval serve` runs for COLLECTION.")
+@click.option("--no-cache", is_flag=True, help="Embed queries anew, and do not remember their vectors.")
 @options.device
 @options.precision
-@options.as_json
-def command(collection, queries, k, within, device, precision, as_json) -> None:
+def command(
+    collection, queries, k, within, file, weights, fusion, min_score, dedup, diverse, rerank, templates,
+    no_calibration, thumbnails, paths, null, html, open_it, as_json, no_server, no_cache, device, precision,
+    **filtered,
+) -> None:
     """Find the images of COLLECTION that match each QUERY best.
 
-    A QUERY that is an existing image file is searched by that image, everything else by its
-    words. Put words in quotes: every argument is a query of its own. - reads queries from
-    stdin, one a line. Scores are cosines, at most 1; larger is better.
+    A QUERY that is an existing image file is searched by that image, id:NAME by the stored image
+    of that id, everything else by its words. Put words in quotes: every argument is a query of
+    its own, unless + or - stand between: they add and subtract. Within one argument they do so
+    between spaces, with weights in front: "2:red car + ./like.jpg - truck". Words in quotes of
+    their own are only words: '"salt - pepper" + ./cellar.jpg'. Without a QUERY a terminal is asked.
+
+    A lone - reads queries from stdin, one a line, or objects such as {"query": "a dog", "k": 3,
+    "where": "taken >= 2024"}. They are answered in batches; with --json as they come.
+
+    Scores are cosines, at most 1; larger is better. Where the collection is calibrated, as with the
+    built-in encoder, images that are close to every text come later than their score for words
+    says: see `retrieval calibrate`.
+
+    \b
+    Filters compare
+      id path camera caption     = != ~ !~  (~ contains, whatever the case)
+      width height lat lon       = != < <= > >=
+      size                       the same, with units: size > 10MB
+      taken modified             the same, with dates: 2024, 2024-06, 2024-06-01, '2024-06-01 12:30'
+    and are joined by and, or, not and parentheses; width in (1024, 2048), lat = none.
+
+    --rerank, --min-score, --dedup and --diverse take effect in this order: the best are looked at
+    again, those too low are left out, pictures that are there twice are collapsed, the rest is spread,
+    and then cut to k. Options with an optional value stand behind the queries, or take it with =.
 
     With --in captions the results are captions, each with its image: those that the sources gave,
     if they were embedded by `retrieval index --with-captions`.
+
+    A `retrieval serve` of the same COLLECTION on this machine is asked what it can answer, if one
+    runs: it has everything loaded.
     """
-    from retrieval.cli.output import print_json, print_rows
-    from retrieval.collection import Collection
-    from retrieval.corpus import addresses
+    from retrieval.cli.hits import Form
+    from retrieval.query import parse_arguments
+    from retrieval.rank.refinement import Refinement
+    from retrieval.searching import Wanted
+
+    form = Form(as_json, paths, null, thumbnails, within == "captions")
+    lines = _lines(queries, file)
+    if lines is not None and weights:
+        raise click.UsageError("--weight is for a query among the arguments; in lines write 2:term.")
+    parsed = parse_arguments(queries, weights) if lines is None else []  # complain before loading anything
+    refinement = Refinement(min_score, dedup, diverse)
+    wanted = Wanted(k, within, condition(**filtered), fusion, templates, not no_calibration, refinement)
+    if not parsed and lines is None:
+        _require_somebody_to_ask(html or open_it)
+    hits = None
+    if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
+        from retrieval.serve.client import ask_running
+
+        hits = ask_running(collection, parsed, wanted)
+    if hits is None:
+        from retrieval.collection import Collection
+
+        how = {"device": device, "precision": precision, "remember_queries": not no_cache}
+        with Collection.open(collection, **how) as opened:
+            if rerank:
+                wanted = replace(wanted, refinement=replace(refinement, rerank=opened.reranker(rerank)))
+            if not parsed and lines is None:
+                _ask(opened, wanted, form)
+                return
+            if wanted.where and not opened.allowed(wanted.where, within).any():
+                click.echo(f"No image of {collection} passes the filter.", err=True)
+            hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted)
+            hits = form.print(hits)
+    else:
+        form.print(hits)
+    if not hits and min_score is not None:
+        click.echo("Nothing scores high enough. See what comes nearest: leave out --min-score.", err=True)
+    if html:
+        _write_sheet(html, collection, hits)
+    if open_it:
+        _open(html, hits)
+
+
+def _lines(queries, file):
+    """Lines to read queries from; None if they are arguments."""
+    if file and queries:
+        raise click.UsageError("Give queries or --queries FILE, not both.")
+    if file:
+        return click.get_current_context().with_resource(open(file, encoding="utf-8", errors="replace"))
+    return sys.stdin if queries == ("-",) else None
+
+
+def _of_lines(collection, lines, wanted) -> Iterator:
+    """Hits of all queries; those that cannot be asked are named on stderr. Raises QueryError at the end then."""
+    from retrieval.batch import answer
+    from retrieval.cli.output import progress_bar
+
+    collection.checked_k(wanted.k, wanted.within)
+    answered, refused = 0, 0
+
+    def refuse(number, error):
+        nonlocal refused
+        refused += 1
+        click.echo(f"Line {number}: {error}", err=True)
+
+    with progress_bar("Searching") as (_, advance):
+        for hits in answer(collection, lines, wanted, refuse, advance):
+            answered += 1
+            yield from hits
+    if refused:
+        raise QueryError(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
+    if not answered:
+        raise QueryError(f"There are no queries {'on stdin' if lines is sys.stdin else 'in the file'}.")
+
+
+def _require_somebody_to_ask(one_result_is_meant) -> None:
+    from retrieval.cli.prompt import is_possible
+
+    if one_result_is_meant or not is_possible():
+        raise click.UsageError(
+            "There is no query. Say what to look for, in quotes; - reads queries from stdin. Without one, "
+            "a terminal is asked."
+        )
+
+
+def _ask(collection, wanted, form) -> None:
+    from retrieval.cli.prompt import prompt
     from retrieval.query import parse
 
-    asked = [line for query in queries for line in (_from_stdin() if query == "-" else [query])]
-    if not asked:
-        raise QueryError("There are no queries on stdin.")
-    for query in asked:
-        parse(query)  # complain before loading anything
-    with Collection.open(collection, device=device, precision=precision) as opened:
-        hits = opened.search(asked, k, within=within)
-    if as_json:
-        for hit in hits:
-            print_json({**hit.as_json(), **addresses.position(hit.path)})
-        return
-    if within == "captions":
-        print_rows(
-            ("query", "rank", "score", "caption", "path"),
-            [(hit.query, hit.rank, hit.score, hit.caption, addresses.in_words(hit.path)) for hit in hits],
-        )
-        return
-    print_rows(
-        ("query", "rank", "score", "path"),
-        [(hit.query, hit.rank, hit.score, addresses.in_words(hit.path)) for hit in hits],
-    )
+    prompt(lambda line, k: form.print(collection.answer([parse(line)], replace(wanted, k=k))), wanted.k)
 
 
-def _from_stdin() -> list[str]:
-    return [line.rstrip("\n") for line in sys.stdin if line.strip()]
+def _write_sheet(html, collection, hits) -> None:
+    from retrieval.contact_sheet import write_contact_sheet
+    from retrieval.results import Results
+
+    write_contact_sheet(html, f"{collection.name}: {len(hits)} matches", Results(hits).by_query())
+    click.echo(f"Contact sheet, to open in a browser: {html.absolute()}", err=True)
+
+
+def _open(html, hits) -> None:
+    from retrieval.cli.opening import open_on_desktop
+    from retrieval.corpus import addresses
+
+    if not hits:
+        raise QueryError("There is nothing to open: no match was found.")
+    best = hits[0].path
+    place = str(html.absolute()) if html else best if addresses.is_uri(best) else addresses.file_of(best)
+    if place is None:
+        raise RetrievalError(f"{best} is no file of its own. Open a contact sheet instead: --html FILE --open")
+    open_on_desktop(place)

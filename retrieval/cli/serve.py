@@ -14,6 +14,7 @@ from retrieval.cli import options
     "retrieval serve Photos.collection",
     "retrieval serve Photos.collection --host 0.0.0.0 --port 80",
     "curl 'http://127.0.0.1:8000/search?q=a+dog+on+the+beach&k=3'",
+    "curl 'http://127.0.0.1:8000/search?q=a+dog&where=taken+>=+2024-06'",
     "curl --data-binary @sofa.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/search?k=3'",
 ))
 @click.argument("collection", type=options.PATH)
@@ -27,8 +28,9 @@ def command(collection, host, port, device, precision) -> None:
     """Answer searches of COLLECTION over HTTP, with its encoder and index kept loaded.
 
     GET /search?q=WORDS&k=N searches by text, q may be repeated; POST /search by the image that is
-    the body; GET /info says what is searched, GET /health that the server is up. Answers are JSON,
-    a hit as `retrieval search --json` prints it; an error is {"error": SENTENCE}.
+    the body; with where=FILTER only images that pass are found, see `retrieval search`. GET /info
+    says what is searched, GET /health that the server is up. Answers are JSON, a hit as `retrieval
+    search --json` prints it; an error is {"error": SENTENCE}.
 
     Texts asked at the same time are encoded together. When `retrieval index` has changed the
     collection, the new state is searched. Ctrl-C or SIGTERM ends it, with status 0.

@@ -86,6 +86,19 @@ def read(address: str) -> bytes:
         raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
+def file_of(address: str) -> str | None:
+    """The path of the file that holds the image alone, or is the video or animation it is a frame of.
+
+    None for members of archives, and for what lies elsewhere.
+    """
+    if is_uri(address) or os.path.lexists(address):
+        return None if is_uri(address) else address
+    if frame := _FRAME.fullmatch(address):
+        return file_of(frame["file"])
+    archive, _ = _within(address)
+    return address if archive is None else None  # a file that is gone by now was one
+
+
 def is_missing(address: str) -> bool:
     """Whether there is certainly nothing at the address; of other machines nothing is certain.
 

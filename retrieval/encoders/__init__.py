@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from retrieval.encoders.auto import AUTO, BUILTIN, choose
 from retrieval.errors import NOTICE, EncoderError, EncoderMismatchError, WeightsError
 from retrieval.manifest import EncoderRecord
 from retrieval.types import Encoder
+
+if TYPE_CHECKING:
+    from retrieval.encoders.text_tower import TextTower
 
 log = logging.getLogger("retrieval")
 
@@ -72,6 +76,20 @@ def load_recorded_encoder(
         raise type(error)(f"{collection} was made with {record.name}. {error}") from error
     check_same_encoder(record, encoder, collection)
     return encoder
+
+
+def load_recorded_text_tower(
+    record: EncoderRecord, *, device: str = "auto", precision: str = "auto"
+) -> TextTower | None:
+    """The text tower of the encoder that made a collection, where it can be had without torch.
+
+    None where it cannot, or where the encoder itself was to run another way.
+    """
+    if record.name != BUILTIN or device not in ("auto", "cpu") or precision not in ("auto", "float32"):
+        return None
+    from retrieval.encoders.text_tower import load_text_tower
+
+    return load_text_tower(record.fingerprint)
 
 
 def check_same_encoder(record: EncoderRecord, encoder: Encoder, collection: str) -> None:

@@ -17,7 +17,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from retrieval.encoders import hub, preprocess
+from retrieval.encoders import coca, hub, preprocess, relevance
 from retrieval.encoders.batches import Batches
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
@@ -87,12 +87,47 @@ class OpenClipEncoder:
             return _checked(self._batches.embed(prepared, self._embed_pixels), self.name)
 
     def _embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:  # (n, 3, height, width) -> (n, d)
+        return _unit_rows(self._model.encode_image(self._normalised(pixels)))
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if pixels.dtype == torch.uint8:
             pixels = preprocess.normalise(pixels, self._preprocessing)
-        return _unit_rows(self._model.encode_image(pixels.to(self.dtype, memory_format=torch.channels_last)))
+        return pixels.to(self.dtype, memory_format=torch.channels_last)
 
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         return self.encode_prepared([self.prepare(image) for image in images])
+
+    @property
+    def logit_scale(self) -> float:
+        """What training multiplied cosines by; a softmax of them makes shares of labels."""
+        return float(self._model.logit_scale.exp())
+
+    def relevance(self, image: Image.Image, text: np.ndarray) -> tuple[np.ndarray, relevance.Box]:
+        """What each position of the image contributes to its cosine with `text` (d,), a unit vector.
+
+        Returns contributions float32 (rows, columns), and the part of the image that they lie on:
+        left, top, right, bottom in its pixels. Raises EncoderError if its tower has no positions.
+        """
+        pixels = self._normalised(self.prepare(image)[None].to(self.device))
+        towards = torch.from_numpy(np.asarray(text, np.float32)).to(self.device)
+        positions = relevance.of_positions(self._model.encode_image, self._model.visual, pixels, towards)
+        left, top, right, bottom = relevance.seen_part(_middle(image).size, self._preprocessing)
+        x, y = ((whole - part) // 2 for whole, part in zip(image.size, _middle(image).size))
+        return positions, (left + x, top + y, right + x, bottom + y)
+
+    @property
+    def writes_captions(self) -> bool:
+        """Whether `write_captions` can: CoCa models do."""
+        return coca.can_write(self._model, self._tokenize)
+
+    def write_captions(self, images: Sequence[Image.Image]) -> list[str]:
+        """A sentence about each image, by a model that `writes_captions`."""
+        return [
+            caption for image in images
+            for caption in coca.write(
+                self._model, self._tokenize, self._normalised(self.prepare(image)[None].to(self.device))
+            )
+        ]
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):

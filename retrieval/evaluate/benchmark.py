@@ -17,6 +17,7 @@ from retrieval.corpus.qrels import read_judgements
 from retrieval.embedded import open_embedded
 from retrieval.encoders import AUTO, check_name
 from retrieval.errors import EncoderMismatchError
+from retrieval.evaluate.calibrated import told_calibration
 from retrieval.evaluate.compare import Difference, differences
 from retrieval.evaluate.evaluation import Evaluation, evaluate_task
 from retrieval.evaluate.failures import Failure, worst_failures
@@ -24,6 +25,7 @@ from retrieval.evaluate.index_losses import MOST_QUERIES, IndexScores, index_sco
 from retrieval.evaluate.published import (
     PublishedCheck, check_published, published_numbers, require_published,
 )
+from retrieval.evaluate.relevance import AutoThreshold, auto_threshold
 from retrieval.evaluate.scores import K, Sampling
 from retrieval.evaluate.subject import Captioning, Subject, find_subject
 from retrieval.evaluate.task import Task, make_task
@@ -46,6 +48,8 @@ class Request:
     indexes      FAISS factory strings; none: the collection's own
     judgements   qrels file that says alone what is right; extra: one of further right answers
     failures     how many of the worst queries to keep, of each direction and language
+    calibrated   measure also what calibration makes of searches, where there is one
+    thresholds   also measure `search --min-score auto`
     """
 
     target: str
@@ -60,11 +64,13 @@ class Request:
     strict: bool = False
     failures: int = 0
     published: bool = False
+    thresholds: bool = False
     sampling: Sampling = Sampling()
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
     exact_preprocess: bool = False
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +94,7 @@ class BenchmarkReport:
     indexes: list[IndexScores] = field(default_factory=list)
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     published: list[PublishedCheck] = field(default_factory=list)
+    thresholds: list[AutoThreshold] = field(default_factory=list)
     settings: dict[str, object] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict, repr=False)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -105,6 +112,7 @@ class BenchmarkReport:
             "indexes": [one.to_json() for one in self.indexes],
             "failures": {model: [asdict(one) for one in failures] for model, failures in self.failures.items()},
             "published": [one.to_json() for one in self.published],
+            "auto_threshold": [one.to_json() for one in self.thresholds],
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "settings": self.settings,
         }
@@ -115,7 +123,8 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
 
     What is published was measured with exact preprocessing, so a comparison with it is, too.
 
-    Raises CorpusError, CaptionsError, EncoderError, CollectionError, SpecError, PublishedError.
+    Raises CorpusError, CaptionsError (also for captions that a collection is calibrated with), EncoderError,
+    CollectionError, SpecError, PublishedError.
     """
     if request.published:
         request = replace(request, exact_preprocess=True)
@@ -130,10 +139,12 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             rules=subject.rules, strict=request.strict,
         )
         names = _names(collections, request)
+        notes = [note for collection, name in zip(collections, names) if request.calibrated
+                 for note in told_calibration(collection.calibration, name, task)]
         evaluations = [
             evaluate_task(
                 collection, task, model=name, ks=request.ks, sampling=request.sampling,
-                progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
+                calibrated=request.calibrated, progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
             )
             for collection, name in zip(collections, names)
         ]
@@ -142,12 +153,16 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             for collection, evaluation in zip(collections, evaluations)
             for scores in _index_scores(collection, evaluation, request, progress)
         ]
+        thresholds = [
+            auto_threshold(evaluation, collection.load_encoder(), request.sampling)
+            for collection, evaluation in zip(collections, evaluations) if request.thresholds
+        ]
         paths = _paths(collections[0])
         unreadable = {path: reason for collection in collections for path, reason in collection.catalog.failed()}
     first, *others = evaluations
     return BenchmarkReport(
         subject=subject.name,
-        rules=_rules(task, request),
+        rules=[*_rules(task, request), *notes],
         evaluations=evaluations,
         differences=[
             difference for other in others
@@ -161,6 +176,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             check for one in evaluations
             for check in check_published(one.encoder, subject.dataset, one.directions)
         ] if request.published else [],
+        thresholds=thresholds,
         settings=_settings(request),
         paths=paths,
         unreadable=sorted(unreadable.items()),

@@ -26,6 +26,7 @@ class Evaluation:
 
     model       as the user named it; encoder: what that turned out to be
     directions  text to image and image to text, language after language
+    calibrated  text to image once more, as a calibrated search ranks; empty where searches are not
     r_sums      R-sum of each language, in percent
     images      (n, d) vectors of the task's ids; texts: (c, d) vectors of its captions
     """
@@ -37,6 +38,7 @@ class Evaluation:
     r_sums: dict[str, Estimate]
     images: np.ndarray = field(repr=False)
     texts: np.ndarray = field(repr=False)
+    calibrated: list[DirectionScores] = field(default_factory=list)
 
     def direction(self, name: str, language: str | None = None) -> DirectionScores:
         """Raises KeyError if there is none."""
@@ -61,6 +63,7 @@ class Evaluation:
             "images": len(self.task.ids), "captions": len(self.task.captions),
             "rules": list(self.task.rules), "problems": problems,
             "results": [one.to_json() for one in self.directions],
+            "calibrated": [one.to_json() for one in self.calibrated],
             "R-sum": {language: one.to_json() for language, one in self.r_sums.items()},
         }
 
@@ -86,11 +89,13 @@ def evaluate_task(
     encoder: Encoder | None = None,
     ks: Sequence[int] = K,
     sampling: Sampling = Sampling(),
+    calibrated: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Rank every right image for each caption, and every right caption for each image.
 
-    task  over the ids of the collection's catalogue, or some of them
+    task        over the ids of the collection's catalogue, or some of them
+    calibrated  measure also what searches for words give in a collection that is calibrated
 
     A caption's query has one right answer, its image, unless the task says otherwise. An image's
     query is a hit if any of its captions is among the top k (Karpathy & Fei-Fei 2015). Languages
@@ -102,17 +107,22 @@ def evaluate_task(
     encoder = encoder or collection.load_encoder()
     texts = _embed([caption.text for caption in task.captions], encoder, progress)  # (c, d)
     rows = dict(collection.catalog.indexed())
-    images = collection.vectors.take(np.array([rows[id] for id in task.ids], np.int64))  # (n, d)
-    directions, r_sums = [], {}
+    chosen = np.array([rows[id] for id in task.ids], np.int64)  # (n,)
+    images = collection.vectors.take(chosen)  # (n, d)
+    biases = collection.biases() if calibrated else None
+    directions, r_sums, by_calibration = [], {}, []
     for language in task.languages:
-        part, chosen = task.in_language(language)
+        part, spoken = task.in_language(language)
         if not part.text_to_image.rows.size:  # judgements that leave a language out
             continue
-        in_language = texts[chosen] if len(chosen) < len(texts) else texts
+        in_language = texts[spoken] if len(spoken) < len(texts) else texts
         pair = score_directions(part, in_language, images, language=language, ks=ks, sampling=sampling)
         directions += pair
+        if biases is not None:
+            by_calibration.append(score_calibrated(
+                part, in_language, images, biases[chosen], language=language, ks=ks, sampling=sampling))
         r_sums[language] = r_sum(pair, sampling)
-    return Evaluation(model or encoder.name, encoder.name, task, directions, r_sums, images, texts)
+    return Evaluation(model or encoder.name, encoder.name, task, directions, r_sums, images, texts, by_calibration)
 
 
 def score_directions(
@@ -133,6 +143,17 @@ def score_directions(
         score(TEXT_TO_IMAGE, text_ranks, task.images, len(images), **settings),
         score(IMAGE_TO_TEXT, image_ranks, asked, len(texts), **settings),
     ]
+
+
+def score_calibrated(
+    task: Task, texts: np.ndarray, images: np.ndarray, biases: np.ndarray, *,
+    language: str = "", ks: Sequence[int] = K, sampling: Sampling = Sampling(),
+) -> DirectionScores:
+    """Text to image by score less the image's bias (n,), in its own dimension of the product."""
+    asking = np.column_stack([texts, np.ones(len(texts), np.float32)])  # (c, d + 1)
+    answering = np.column_stack([images, -biases])  # (n, d + 1)
+    ranks = relevant_ranks(asking, answering, task.text_to_image)
+    return score(TEXT_TO_IMAGE, ranks, task.images, len(images), language=language, ks=ks, sampling=sampling)
 
 
 def _embed(

@@ -15,7 +15,7 @@ from retrieval.images.formats import SUFFIXES, identify
 from retrieval.images.limits import MAX_MEGAPIXELS, megapixels_of_environment, refuse_bombs
 from retrieval.images.video import VIDEO_SUFFIXES
 
-__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "VIDEO_SUFFIXES", "ImageFacts", "open_image", "thumbnail"]
+__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "VIDEO_SUFFIXES", "ImageFacts", "open_image", "shrunk", "thumbnail"]
 
 # A JPEG scaled by its decoder is a little softer than one resized from all its pixels; from
 # twice the size that was asked for, encoders no longer tell the two apart.
@@ -57,11 +57,16 @@ def thumbnail(source: Path | bytes, longest_side: int) -> bytes:
 
     Raises ImageError.
     """
+    buffer = io.BytesIO()
+    shrunk(source, longest_side).save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def shrunk(source: Path | bytes, longest_side: int) -> Image.Image:
+    """The image, no side longer than `longest_side` pixels. Raises ImageError."""
     image, _ = open_image(source, at_least=longest_side)
     image.thumbnail((longest_side, longest_side))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return buffer.getvalue()
+    return image
 
 
 def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:

@@ -100,6 +100,9 @@ def _groups(report: BenchmarkReport) -> list[Group]:
             named = evaluation.model, scores.direction, scores.language
             result = _Result(evaluation.model, scores, differences.get(named, {}))
             groups.setdefault(named[1:], []).append(result)
+        for scores in evaluation.calibrated:
+            result = _Result(f"{evaluation.model}, calibrated", scores, {})
+            groups[scores.direction, scores.language].append(result)
     return [(_asked(rows[0].scores), rows) for rows in groups.values()]
 
 

@@ -34,6 +34,7 @@ def serve(
     """
     uvicorn = _uvicorn()
     from retrieval.serve.app import make_app
+    from retrieval.serve.running import recorded
     from retrieval.serve.searcher import Searcher
 
     # First the address, for that is quick to fail. Who connects while the encoder is loaded waits.
@@ -53,8 +54,10 @@ def serve(
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         shown = f"[{host}]" if ":" in host else host
-        on_ready(f"http://{shown}:{listening.getsockname()[1]}", searcher.info["images"])
-        stop.wait()
+        port = listening.getsockname()[1]
+        with recorded(path, host, port):
+            on_ready(f"http://{shown}:{port}", searcher.info["images"])
+            stop.wait()
         server.should_exit = True
         thread.join()
 

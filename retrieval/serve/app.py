@@ -17,6 +17,7 @@ from retrieval.corpus import addresses
 from retrieval.errors import QueryError, RetrievalError
 from retrieval.query import Query, text_query
 from retrieval.serve.searcher import Searcher
+from retrieval.where import every
 
 log = logging.getLogger("retrieval")
 
@@ -28,7 +29,7 @@ DECODED_AT_ONCE = 2  # images; a large one takes much memory
 
 
 def make_app(searcher: Searcher) -> Starlette:
-    """GET /search?q=WORDS&k=10, POST /search with an image as the body, GET /info, GET /health."""
+    """GET /search?q=WORDS&k=10&where=FILTER, POST /search with an image as the body, GET /info, GET /health."""
     decoding = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def search(request: Request) -> Response:
@@ -49,7 +50,8 @@ def make_app(searcher: Searcher) -> Starlette:
         return await answer(request, [query])
 
     async def answer(request: Request, queries: Sequence[Query]) -> Response:
-        hits = await asyncio.wrap_future(searcher.search(queries, _k(request)))
+        where = every(request.query_params.get("where"))
+        hits = await asyncio.wrap_future(searcher.search(queries, _k(request), where))
         return JSONResponse({"hits": [{**hit.as_json(), **addresses.position(hit.path)} for hit in hits]})
 
     async def info(_: Request) -> Response:

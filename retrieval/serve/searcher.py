@@ -16,8 +16,10 @@ from time import monotonic
 from typing import Any, Sequence
 
 from retrieval.collection import Collection
+from retrieval.conditions import Condition
 from retrieval.manifest import Manifest
-from retrieval.query import Query, embed, opened
+from retrieval.query import Query, opened
+from retrieval.searching import Wanted
 from retrieval.types import Encoder, Hit
 
 log = logging.getLogger("retrieval")
@@ -31,6 +33,7 @@ UPLOADED = "(uploaded)"  # what results call an image that has no name
 class _Asked:
     queries: Sequence[Query]
     k: int | None
+    where: Condition | None = None
     answer: Future[list[Hit]] = field(default_factory=Future)
 
 
@@ -39,7 +42,8 @@ class Searcher:
 
     A collection that is updated, compacted or rebuilt meanwhile is opened anew when that is done.
 
-    info  what is being searched: collection, images, encoder, index (a factory string)
+    info  what is being searched: collection, images, encoder and its fingerprint, index (a factory
+          string), created_at and generation (which state of the collection)
     """
 
     info: dict[str, Any]
@@ -66,9 +70,11 @@ class Searcher:
         self._asked.put(None)  # wakes it
         self._thread.join()
 
-    def search(self, queries: Sequence[Query], k: int | None = None) -> Future[list[Hit]]:
+    def search(
+        self, queries: Sequence[Query], k: int | None = None, where: Condition | None = None
+    ) -> Future[list[Hit]]:
         """What `Collection.search` returns for these queries, or raises."""
-        asked = _Asked(queries, k)
+        asked = _Asked(queries, k, where)
         self._asked.put(asked)
         return asked.answer
 
@@ -112,26 +118,27 @@ class Searcher:
         return batch
 
     def _answer(self, batch: list[_Asked]) -> None:
-        by_k: dict[int | None, list[_Asked]] = {}
+        alike: dict[tuple[int | None, Condition | None], list[_Asked]] = {}
         for asked in batch:
-            by_k.setdefault(asked.k, []).append(asked)
-        groups: list[tuple[int, list[_Asked]]] = []
-        for k, group in by_k.items():
+            alike.setdefault((asked.k, asked.where), []).append(asked)
+        groups: list[tuple[int, Condition | None, list[_Asked]]] = []
+        for (k, where), group in alike.items():
             try:
-                groups.append((self._collection.checked_k(k), group))
+                groups.append((self._collection.checked_k(k), where, group))
             except Exception as error:
                 _tell(group, error)
         try:
-            queries = [query for _, group in groups for asked in group for query in asked.queries]
-            vectors = embed(queries, self._encoder)
-            for k, group in groups:
-                shown = [query.shown for asked in group for query in asked.queries]
-                answers = iter(self._collection.search_each(shown, vectors[: len(shown)], k))
-                vectors = vectors[len(shown) :]
+            queries = [query for *_, group in groups for asked in group for query in asked.queries]
+            vectors = self._collection.query_vectors(queries)
+            for k, where, group in groups:
+                of_group = [query for asked in group for query in asked.queries]
+                wanted = Wanted(k, where=where)
+                answers = iter(self._collection.search_each(of_group, vectors[: len(of_group)], wanted))
+                vectors = vectors[len(of_group) :]
                 for asked in group:
                     asked.answer.set_result([hit for _ in asked.queries for hit in next(answers)])
         except Exception as error:  # of whatever kind: those who asked are told, the thread lives on
-            for _, group in groups:
+            for *_, group in groups:
                 _tell(group, error)
 
     def _open(self) -> None:
@@ -152,6 +159,9 @@ class Searcher:
         self.info = {
             "collection": str(self._path), "images": images,
             "encoder": collection.manifest.encoder.name, "index": collection.manifest.index.spec.factory,
+            "fingerprint": collection.manifest.encoder.fingerprint,
+            "created_at": collection.manifest.created_at,
+            "generation": collection.manifest.index.generation,
         }
         if before:
             before.close()

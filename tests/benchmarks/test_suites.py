@@ -7,11 +7,12 @@ import pytest
 
 from benchmarks import suites, timing
 from benchmarks.case import LeftOut
-from benchmarks.suites import scale
+from benchmarks.suites import composed, scale
 from benchmarks.suites import indexes as index_suite
 from benchmarks.suites.indexes import cheapest, overlap, read_ms
 from benchmarks.suites.server import recall
 from benchmarks.suites.tuning import hit
+from retrieval.types import Hit
 
 NAMES = suites.names()
 
@@ -123,3 +124,25 @@ def test_reading_once_reads_the_whole_file(tmp_path, monkeypatch):
 def test_a_tuned_index_hits_its_target_within_a_hundredth(reached, cheaper, expected):
     """Above that too, where the next cheaper setting would miss."""
     assert hit(0.95, reached, cheaper) is expected
+def test_composed_queries_are_left_out_where_there_are_no_photos(tmp_path, monkeypatch):
+    monkeypatch.delenv(composed.FOLDER, raising=False)
+    with pytest.raises(LeftOut, match="FLICKR8K names no folder"):
+        composed.found({}, tmp_path, "both")
+    monkeypatch.setenv(composed.FOLDER, str(tmp_path))
+    with pytest.raises(LeftOut, match="flickr8k/test.tar is not in"):
+        composed.found({}, tmp_path, "both")
+
+
+def test_ranks_leave_out_the_caption_that_was_asked_with():
+    hits = [Hit("", rank, 0.5, name, f"/x/{name}", caption) for rank, (name, caption) in enumerate(
+        [("a.jpg", "asked"), ("b.jpg", "other"), ("a.jpg", "another")], 1)]
+    assert composed._rank(hits, "a.jpg", "asked") == 1
+    assert composed._rank(hits, "b.jpg", "other") is None
+    images = [Hit("", 1, 0.5, "a.jpg", "/x/a.jpg"), Hit("", 2, 0.4, "b.jpg", "/x/b.jpg")]
+    assert [composed._rank(images, name, "asked") for name in ("a.jpg", "b.jpg", "c.jpg")] == [0, 1, None]
+
+
+def test_recall_in_percent_with_intervals_over_photos():
+    found = composed._recalls([0, 0, 5, None], ["a", "a", "b", "b"])
+    assert (found["r1"], found["r10"]) == (50, 75)
+    assert found["r1_low"] == 0 and found["r1_high"] == 100 and found["r10_low"] == 50

@@ -12,6 +12,7 @@ from indexes import build
 from indexes import vectors as vectors_module
 from indexes.build import build_index
 from indexes.errors import SpecError, VectorError, VectorIndexError
+from indexes.exact import exact_search
 from indexes.layers import layers
 from indexes.spec import IndexSpec
 
@@ -224,3 +225,14 @@ class TestGpuThatRunsOutOfMemory:
     def test_gpu_is_an_error(self, corpus: np.ndarray) -> None:
         with pytest.raises(VectorIndexError, match='The GPU could not build "Flat" over 600'):
             build_index(corpus, device="gpu")
+
+
+def test_pca_keeps_inner_products_as_they_are(unit_vectors: Any) -> None:
+    """FAISS's own PCA moves the mean to the origin, and so moves vectors along it up or down."""
+    vectors = unit_vectors(300, 16, seed=4) + np.float32(0.5)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = -vectors[:20]
+    index = build_index(vectors, IndexSpec("PCA16,Flat"), device="cpu")
+    found, truth = index.search(queries, 5), exact_search(vectors, queries, 5)
+    np.testing.assert_array_equal(found.rows, truth.rows)
+    np.testing.assert_allclose(found.scores, truth.scores, atol=1e-5)

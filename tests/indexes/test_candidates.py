@@ -47,7 +47,7 @@ def cosines(halves: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def assert_holds(found: Candidates, true: np.ndarray) -> None:
-    """Scores descend, err by no more than is said, and nothing missing is above the last one."""
+    """Scores descend, err by no more than is said, and nothing missing is above what is said of that."""
     real = found.rows >= 0
     assert np.array_equal(real, found.scores > -np.inf)
     assert (np.diff(found.scores[:, : real.all(axis=0).sum()], axis=1) <= 0).all()
@@ -55,7 +55,9 @@ def assert_holds(found: Candidates, true: np.ndarray) -> None:
     error = found.fixed + found.share * np.abs(scores)
     of_rows = np.take_along_axis(true, np.maximum(found.rows, 0), axis=1)
     assert (np.abs(scores - of_rows) <= error)[real].all()
-    for line, (numbers, last) in enumerate(zip(found.rows, scores[:, -1] + error[:, -1])):
+    beyond = np.where(np.isfinite(found.beyond), found.beyond, 0)
+    above = found.beyond + found.fixed[:, 0] + found.share * np.abs(beyond)
+    for line, (numbers, last) in enumerate(zip(found.rows, above)):
         assert len(set(numbers[numbers >= 0])) == (numbers >= 0).sum()
         missing = np.setdiff1d(np.arange(true.shape[1]), numbers)
         assert (true[line, missing] <= last).all()
@@ -72,6 +74,20 @@ def test_errors_stay_within_the_bound(
     assert_holds(found, cosines(halves, queries))
 
 
+@pytest.mark.parametrize("spread", [0.01, 0.5])
+@pytest.mark.parametrize("width", [1, 20, 130, 600])
+def test_scores_less_a_bias_stay_within_the_bound(
+    search: Pass, width: int, spread: float, halves: np.ndarray, queries: np.ndarray
+) -> None:
+    bias = (1 + spread * np.random.default_rng(3).standard_normal(600)).astype(np.float32)
+    live = np.arange(600) % 5 != 0
+    found = search(Rows(halves, *halves.shape, live, bias), queries, min(width, 480))
+    assert_holds(found, np.where(live, cosines(halves, queries) - bias.astype(np.float64), -np.inf))
+    if width == 1 and spread == 0.5:  # else this tested nothing
+        plain = search(rows_of(halves, live), queries, 1)
+        assert (plain.rows != found.rows).any()
+
+
 @pytest.mark.parametrize("width", [20, 130, 450])
 def test_rows_that_do_not_count_are_left_out(
     search: Pass, width: int, halves: np.ndarray, queries: np.ndarray
@@ -82,7 +98,7 @@ def test_rows_that_do_not_count_are_left_out(
     found = search(rows_of(halves, live), queries, width)
     kept = found.rows[found.rows >= 0]
     assert live[kept].all() and len(kept) == 20 * min(width, live.sum())
-    assert_holds(found, np.where(live, cosines(halves, queries), -2))
+    assert_holds(found, np.where(live, cosines(halves, queries), -np.inf))
 
 
 def test_rows_off_unit_length_stay_within_the_bound(
@@ -115,7 +131,7 @@ def test_rounding_at_its_worst_stays_within_the_bound(search: Pass) -> None:
 def test_what_is_possible_by_hand() -> None:
     """With errors of 0.1: the second may be as low as 0.5, which 0.41 may reach and 0.39 not."""
     scores = np.array([[0.9, 0.6, 0.41, 0.39], [0.9, 0.6, 0.5, 0.41]], np.float32)
-    near = Candidates(scores, np.tile(np.arange(4), (2, 1)), np.full((2, 1), 0.1), 0.0)
+    near = Candidates(scores, np.tile(np.arange(4), (2, 1)), scores[:, -1], np.full((2, 1), 0.1), 0.0)
     possible, complete = near.possible(2)
     assert possible.tolist() == [[True, True, True, False], [True] * 4]
     assert complete.tolist() == [True, False]
@@ -125,17 +141,23 @@ def test_what_is_possible_by_hand() -> None:
 
 
 def test_the_error_grows_with_the_score() -> None:
-    near = Candidates(
-        np.array([[1.0, 0.82, 0.81]], np.float32), np.array([[5, 6, 7]]), np.zeros((1, 1)), 0.1
-    )
+    scores = np.array([[1.0, 0.82, 0.81]], np.float32)
+    near = Candidates(scores, np.array([[5, 6, 7]]), scores[:, -1], np.zeros((1, 1)), 0.1)
     possible, complete = near.possible(1)  # 0.9 is reached by 0.82 and not by 0.81
     assert possible.tolist() == [[True, True, False]] and complete.tolist() == [True]
 
 
+def test_what_was_left_behind_may_be_better_than_the_last_candidate() -> None:
+    """By its bias: found rows do not tell, what is known of missing ones does."""
+    scores, rows = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32), np.array([[5, 6], [5, 6]])
+    near = Candidates(scores, rows, np.array([0.85, 0.6], np.float32), np.full((2, 1), 0.1), 0.0)
+    _, complete = near.possible(1)
+    assert complete.tolist() == [False, True]
+
+
 def test_pads_are_never_possible() -> None:
-    near = Candidates(
-        np.array([[0.5, -np.inf]], np.float32), np.array([[3, -1]]), np.full((1, 1), 0.1), 0.1
-    )
+    scores = np.array([[0.5, -np.inf]], np.float32)
+    near = Candidates(scores, np.array([[3, -1]]), scores[:, -1], np.full((1, 1), 0.1), 0.1)
     possible, complete = near.possible(1)
     assert possible.tolist() == [[True, False]] and complete.tolist() == [True]
 

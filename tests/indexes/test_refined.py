@@ -167,7 +167,7 @@ def test_what_it_says_of_itself(halves: np.ndarray) -> None:
     assert repr(index) == 'RefinedIndex("PQ16x4fs", refine=10, n=600, dim=32, cpu)'
 
 
-def test_allowed_rows_are_passed_on_where_they_are_given(
+def test_parameters_and_allowed_rows_are_passed_on(
     halves: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index, inner = refined(halves), refined(halves).index
@@ -181,7 +181,7 @@ def test_allowed_rows_are_passed_on_where_they_are_given(
     index.search(queries, 3)
     index.search(queries, 3, nprobe=2, allowed="these")
     assert asked == [
-        {"nprobe": None, "ef_search": None},
+        {"nprobe": None, "ef_search": None, "allowed": None},
         {"nprobe": 2, "ef_search": None, "allowed": "these"},
     ]
 

@@ -223,7 +223,7 @@ class TestSchema2:
     def test_is_read_as_it_is(self, path, tiny_encoder):
         in_schema_2(path)
         before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
-        with Collection.open(path, encoder=tiny_encoder) as collection:
+        with Collection.open(path, encoder=tiny_encoder, remember_queries=False) as collection:
             assert len(collection.search("a cat")) == 6
             captions = collection.catalog.captions
             assert captions.counts() == (5, 0) and captions.live_rows().tolist() == []

@@ -17,6 +17,8 @@ from retrieval.errors import (
 from retrieval.images import open_image
 from retrieval.maintain import Options, index_sources
 from retrieval.manifest import SCHEMA_VERSION, IndexRecord, Manifest
+from retrieval.query import Query
+from retrieval.searching import Wanted
 from retrieval.types import Hit
 
 QUERIES = ["a cat looking at the camera", "a rocket at night", "a cup of coffee", "nothing of the kind"]
@@ -131,7 +133,7 @@ class TestSearch:
             collection.index()
             with Catalog.open(copied, writable=True) as catalog:
                 catalog.forget([str(photos / "coffee.png")])
-            answers = collection.search_each(["coffee", "rocket"], vectors, 1)
+            answers = collection.search_each([Query("coffee"), Query("rocket")], vectors, Wanted(1))
         assert [[(hit.query, hit.rank, hit.id) for hit in hits] for hits in answers] == [[], [("rocket", 1, "rocket.jpg")]]
 
     def test_no_queries(self, made, tiny_encoder):

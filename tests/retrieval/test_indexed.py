@@ -10,7 +10,7 @@ from indexes import IndexSpec, exact_search
 from indexes.errors import SpecError
 from retrieval import indexed
 from retrieval.catalog import Catalog
-from retrieval.collection import IMAGES, Collection
+from retrieval.collection import Collection
 from retrieval.compact import compact
 from retrieval.documents import Document, FileState
 from retrieval.errors import EncoderError
@@ -73,8 +73,11 @@ def built(path):
 def found(path, k=10):
     """ids (q, k) that a fresh reader finds."""
     with Collection.open(path, device="cpu") as collection:
-        answers = collection.search_each([str(i) for i in range(len(UNSEEN))], UNSEEN, k)
-    return [[int(hit.id) for hit in hits] for hits in answers]
+        hits = collection.search_vectors([str(i) for i in range(len(UNSEEN))], UNSEEN, k)
+    answers = [[] for _ in UNSEEN]
+    for hit in hits:
+        answers[int(hit.query)].append(int(hit.id))
+    return answers
 
 
 def recall(path, numbers):
@@ -156,7 +159,7 @@ class TestRefusals:
     ])
     def test_what_cannot_be_built_is_told_beforehand(self, path, choice, message):
         with Collection.open(path) as collection, pytest.raises(SpecError, match=message):
-            collection.indexed(IMAGES).check_fits(choice, FIRST)
+            collection.indexed().check_fits(choice, FIRST)
 
     def test_and_afterwards_leaves_exact_search(self, path, caplog):
         with caplog.at_level(indexed.NOTICE):
@@ -232,7 +235,7 @@ class TestChange:
         with Collection.open(built, device="cpu") as reader:
             add(built, FIRST, 2100)
             refresh(built, forbidden)
-            hits = reader.search_each(["one"], UNSEEN[:1], 10)[0]
+            hits = reader.search_vectors(["one"], UNSEEN[:1], 10)
         assert len(hits) == 10 and all(int(hit.id) < FIRST for hit in hits)
 
 
@@ -255,6 +258,6 @@ def test_when_an_index_is_worn(trained, held, live, worn):
 
 
 def indexed_suggestion(spec, reasons):
-    from indexes.suggest import Suggestion
+    from indexes import Suggestion
 
     return Suggestion(spec, 0, reasons)

@@ -294,3 +294,16 @@ def test_files_are_written_though_nobody_reads_on(run, collection, captions, tmp
     run("benchmark", collection, "--captions", captions, "--html", tmp_path / "r.html",
         "--export", "csv", "--export", "csv", "-o", tmp_path / "out")
     assert (tmp_path / "r.html").exists() and (tmp_path / "out" / "csv" / "text_to_image.csv").exists()
+
+
+def test_the_auto_threshold_is_measured_on_request(run, collection, captions):
+    (plain,) = run("benchmark", collection, "--captions", captions, "--json").objects
+    assert plain["auto_threshold"] == []
+    (result,) = run("benchmark", collection, "--captions", captions, "--min-score", "auto", "--json").objects
+    (found,) = result["auto_threshold"]
+    assert (found["images"], found["queries"]) == (3, 6)
+    table = values(run("benchmark", collection, "--captions", captions, "--min-score", "auto"))
+    for name in ("precision", "recall", "rejected"):
+        share = table[(found["model"], "", "", "text_to_image", f"auto threshold {name}")]
+        assert math.isnan(share) if found[name][0] is None else share == pytest.approx(found[name][0], rel=1e-4)
+    assert found["recall"][0] is not None

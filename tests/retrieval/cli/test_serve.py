@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("uvicorn")
 
 
-def test_serves_until_it_is_told_to_end(run, collection):
+def test_serves_until_it_is_told_to_end(run, collection, monkeypatch):
     command = [sys.executable, "-m", "retrieval", "serve", str(collection), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -23,6 +23,14 @@ def test_serves_until_it_is_told_to_end(run, collection):
             assert found, line + process.stderr.read()
             with urlopen(f"{found[1]}/search?q=a+cat&q=a+rocket&k=2", timeout=60) as answer:
                 hits = json.load(answer)["hits"]
+            with monkeypatch.context() as nothing_is_loaded:
+                nothing_is_loaded.setattr("retrieval.collection.Collection.open", None)
+                command = ("search", collection, "a cat", "a rocket", "-k", 2, "--json", "--precision", "auto")
+                assert run(*command).objects == hits
+                with pytest.raises(TypeError):
+                    run(*command, "--no-server")
+                with pytest.raises(TypeError):  # not what the server runs with
+                    run(*command, "--precision", "float32")
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
         finally:

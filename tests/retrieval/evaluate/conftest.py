@@ -24,13 +24,14 @@ def at(angles):
 def compared():
     """compared({"a.png": 0}, {Caption("a.png", "a text"): 1}) evaluates images and captions at these angles."""
 
-    def evaluate(images, captions, *, model="compass", ks=(1, 5, 10), **options):
+    def evaluate(images, captions, *, model="compass", ks=(1, 5, 10), biases=None, **options):
         read = CaptionSet(list(captions), "table", 0, Path("captions.tsv"))
         task = make_task(read, list(images), **options)
         angles = {caption.text: angle for caption, angle in captions.items()}
         collection = SimpleNamespace(
             catalog=SimpleNamespace(indexed=lambda: [(name, row) for row, name in enumerate(images)]),
             vectors=SimpleNamespace(take=lambda rows: at(images.values())[rows]),
+            biases=lambda: biases,
         )
         encoder = SimpleNamespace(name=model, encode_texts=lambda texts: at(angles[text] for text in texts))
         return evaluate_task(collection, task, encoder=encoder, ks=ks, sampling=Sampling(resamples=100))

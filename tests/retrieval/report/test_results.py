@@ -38,6 +38,17 @@ def page(body, full, tmp_path):
     return body(tmp_path / "report.html", full)
 
 
+def test_a_calibrated_search_has_a_row_beside_that_of_scores_alone(body, one_model, tmp_path):
+    [evaluation] = one_model.evaluations
+    better = replace(evaluation.text_to_image, estimates={
+        name: Estimate(0.625, 0.5, 0.75) for name in evaluation.text_to_image.estimates})
+    report = replace(one_model, evaluations=[replace(evaluation, calibrated=[better])])
+    table = next(section(body(tmp_path / "report.html", report), "results").iter("table"))
+    by_text, by_image = rows(table).values()
+    assert list(by_text) == ["only", "only, calibrated"] and list(by_image) == ["only"]
+    assert by_text["only, calibrated"][:2] == ["62.5", "62.5"]
+
+
 def test_every_model_direction_and_language_has_its_row(page, full):
     table = next(section(page, "results").iter("table"))
     assert heads(table) == ["Model", "R@1", "R@3", "MRR", "mAP", "nDCG@3", "median rank", "mean rank"]

@@ -7,6 +7,7 @@ import pytest
 
 from retrieval.collection import Collection
 from retrieval.encoders.openclip import OpenClipEncoder
+from retrieval.manifest import Manifest
 from retrieval.serve import app as room
 
 TEXTS = [f"{what} {where}" for what in ("a cat", "a rocket", "a cup of coffee", "an astronaut", "coins")
@@ -47,6 +48,15 @@ class TestSearch:
             assert {hit["query"] for hit in hits} == {"(uploaded)"} and hits[0]["id"] == name
             assert_same([{**hit, "query": str(served_photos / name)} for hit in hits], expected)
 
+    def test_by_a_filter(self, server, collection, served_photos):
+        where = "id in (rocket.jpg, 'coffee.png') and width > 10"
+        expected = collection.search("a cat", 10, where=where)
+        assert {hit.id for hit in expected} == {"rocket.jpg", "coffee.png"}
+        assert_same(server.search("a cat", k=10, where=where), expected)
+        assert server.search("a cat", where="width > 1000000") == []
+        assert server.ask("/search?q=a&where=foo+=+1")[0] == 400
+        assert "there is no field foo" in server.ask("/search?q=a&where=foo+=+1")[1]["error"]
+
     def test_many_at_once_each_get_their_own_answer(self, server, collection, served_photos):
         expected = {text: collection.search(text, 1 + number % 4) for number, text in enumerate(TEXTS)}
         answered, start = {}, threading.Barrier(len(TEXTS) + 1)
@@ -80,8 +90,11 @@ class TestSearch:
 
 class TestInfo:
     def test_what_is_searched(self, server, served_collection, sample_photos):
+        manifest = Manifest.load(served_collection)
         assert server.ask("/info") == (200, {
             "collection": str(served_collection), "images": len(sample_photos), "encoder": "builtin", "index": "Flat",
+            "fingerprint": manifest.encoder.fingerprint, "created_at": manifest.created_at,
+            "generation": manifest.index.generation,
         })
 
     def test_health(self, server):

@@ -1,0 +1,140 @@
+"""From what an index finds to what is shown: rerank, leave out, collapse, spread, cut to k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+from retrieval.errors import QueryError
+from retrieval.query import Query
+from retrieval.rank.diversity import candidates_for, diverse_order
+from retrieval.rank.duplicates import collapse
+from retrieval.rank.relevance import RelevanceModel
+from retrieval.rank.rerank import Reranker, Stored, reranked
+
+AUTO = "auto"
+AUTO_RELEVANCE = 0.5  # what is likelier meant than not
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What to do with the images found; by default nothing. See `retrieval.rank`.
+
+    min_score  leave out what scores lower; AUTO: what is less than AUTO_RELEVANCE likely meant
+    dedup      cosine from which on two images are the same picture, of which the best is kept
+    diverse    weight of the score against novelty, see `diverse_order`
+    rerank     who looks at the best images again
+
+    Raises QueryError for values out of range.
+    """
+
+    min_score: float | str | None = None
+    dedup: float | None = None
+    diverse: float | None = None
+    rerank: Reranker | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_score != AUTO:
+            _check("min_score", self.min_score, -1, f" or {AUTO}")
+        _check("dedup", self.dedup, 0)
+        _check("diverse", self.diverse, 0)
+
+    def __bool__(self) -> bool:
+        return any(one is not None for one in (self.min_score, self.dedup, self.diverse, self.rerank))
+
+    def width(self, k: int) -> int:
+        """How many candidates to begin with, to be left with k; more are fetched if that was too few."""
+        widths = [k]
+        if self.rerank is not None:
+            widths.append(self.rerank.depth)
+        if self.diverse is not None:
+            widths.append(candidates_for(k))
+        if self.dedup is not None:
+            widths.append(2 * max(widths))
+        return max(widths)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Images that an index found for one query, best first.
+
+    rows      (n,) int64; scores (n,) float32
+    vectors   rows -> (n, d) float32 unit rows
+    stored    n images as the reranker takes them, content hashes included
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    vectors: Callable[[np.ndarray], np.ndarray]
+    stored: list[Stored]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """One image that is shown. position: among the candidates; the others None where not asked for."""
+
+    position: int
+    relevance: float | None = None
+    rerank_score: float | None = None
+    duplicates: int | None = None
+
+
+def refine(
+    candidates: Candidates, k: int, how: Refinement, query: Query | None, relevance: RelevanceModel | None
+) -> tuple[list[Refined], bool]:
+    """The k that are shown, best first, and whether more candidates might change that.
+
+    query      needed to rerank
+    relevance  needed for AUTO; where it is there every hit has one
+    """
+    n = len(candidates.rows)
+    order = np.arange(n)
+    again = np.full(n, np.nan, np.float32)
+    if how.rerank is not None and n:
+        depth = min(how.rerank.depth, n)
+        again[:depth] = how.rerank.scores(query, candidates.stored[:depth], candidates.scores[:depth])
+        order = reranked(candidates.scores, again[:depth])
+    vectors = None
+    if how.dedup is not None or how.diverse is not None:
+        vectors = candidates.vectors(candidates.rows)  # (n, d)
+    likely = None if relevance is None else relevance.of(candidates.scores)  # (n,)
+    good = _good_enough(candidates.scores, likely, how.min_score)
+    order = order[good[order]]
+    counts: dict[int, int] | None = None
+    if how.dedup is not None:
+        kept = collapse(vectors[order], [candidates.stored[one].content for one in order], how.dedup)
+        counts = {int(order[one.position]): one.duplicates for one in kept}
+        order = order[[one.position for one in kept]].astype(np.int64)
+    # Scores fall, but for what calibration moves: where the last quarter is too low all that follow are.
+    more = len(order) < k and (how.min_score is None or bool(good[-(n // 4) :].any()))
+    if how.diverse is not None:
+        leading = order[: candidates_for(k)]
+        by = candidates.scores if how.rerank is None else _ranks_as_scores(order, n)
+        order = leading[diverse_order(by[leading], vectors[leading], k, how.diverse)]
+    return [
+        Refined(
+            int(one), None if likely is None else float(likely[one]),
+            None if np.isnan(again[one]) else float(again[one]), None if counts is None else counts[int(one)],
+        )
+        for one in order[:k]
+    ], more
+
+
+def _check(name: str, value: object, least: int, beside: str = "") -> None:
+    if value is not None and not (isinstance(value, (int, float)) and least <= value <= 1):
+        raise QueryError(f"{name} is {value!r}; give a number from {least} to 1{beside}.")
+
+
+def _good_enough(scores: np.ndarray, likely: np.ndarray | None, min_score: float | str | None) -> np.ndarray:
+    if min_score is None:
+        return np.ones(len(scores), bool)
+    return likely >= AUTO_RELEVANCE if min_score == AUTO else scores >= min_score
+
+
+def _ranks_as_scores(order: np.ndarray, n: int) -> np.ndarray:
+    """After reranking two kinds of score would be mixed; places are of one kind."""
+    scores = np.zeros(n)
+    scores[order] = -np.arange(len(order))
+    return scores

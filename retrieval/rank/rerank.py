@@ -1,0 +1,116 @@
+"""The best images again, by a larger encoder: slower per image, so only for those in question."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Callable, Protocol, Sequence
+
+import numpy as np
+
+from retrieval.corpus import addresses
+from retrieval.errors import ImageError
+from retrieval.images import open_image
+from retrieval.query import Query, embed
+from retrieval.rank.vector_cache import VectorCache
+from retrieval.reading import content_hash
+from retrieval.types import Encoder
+
+log = logging.getLogger("retrieval")
+
+DEPTH = 100  # how many of the best are looked at again
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An image of a collection: where it is, and the hash of its content."""
+
+    path: str
+    content: str
+
+
+class Reranker(Protocol):
+    """Scores images for a query anew.
+
+    name   what the user called it
+    depth  for how many of the best
+    """
+
+    name: str
+    depth: int
+
+    def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
+        """(n,) float32, larger is better; nan where an image cannot be read any more.
+
+        first  (n,) the scores that the images came with
+        """
+
+
+class EncoderReranker:
+    """By the cosines of another encoder, whose image vectors are kept in a cache."""
+
+    def __init__(self, encoder: Encoder, cache: VectorCache, *, depth: int = DEPTH):
+        self.name, self.depth = encoder.name, depth
+        self._encoder, self._cache = encoder, cache
+        self._queries: dict[str, np.ndarray] = {}
+
+    def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
+        """As `Reranker.scores`. Raises QueryError for a query image that cannot be read, RerankError."""
+        if query.shown not in self._queries:
+            self._queries = {query.shown: embed([query], self._encoder)[0]}  # wider searches ask again
+        vectors = recalled(images, self._cache, self._encoder, self._encoder.encode_prepared)
+        asked = self._queries[query.shown]
+        missing = np.float32(np.nan)
+        return np.array([asked @ vectors[one.content] if one.content in vectors else missing for one in images],
+                        np.float32)
+
+
+def recalled(
+    images: Sequence[Stored], cache: VectorCache, encoder: Encoder, embed_prepared: Callable[[list], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What `embed_prepared` makes of each image, by content hash, from the cache where it is there.
+
+    Images that cannot be read, or whose file has another content by now or none, are left out, with
+    one warning that counts them.
+    """
+    found = cache.get(list(dict.fromkeys(one.content for one in images)))
+    missing = {one.content: one for one in images if one.content not in found}
+    size = getattr(encoder, "batch_size", 64)
+    unreadable: list[str] = []
+    waiting = list(missing.values())
+    for start in range(0, len(waiting), size):
+        prepared, contents = [], []
+        for one in waiting[start : start + size]:
+            try:
+                content = addresses.read(one.path)
+                if content_hash(content) != one.content:
+                    raise ImageError("has changed since it was indexed")
+                image, _ = open_image(content, at_least=getattr(encoder, "input_size", None))
+            except ImageError as error:
+                unreadable.append(f"{one.path}: {error}")
+                continue
+            prepared.append(encoder.prepare(image))
+            contents.append(one.content)
+        if prepared:
+            # Rounded as the cache rounds, so that the first time gives what later ones will.
+            vectors = embed_prepared(prepared).astype(np.float16).astype(np.float32)
+            new = dict(zip(contents, vectors))
+            cache.put(new)
+            found.update(new)
+    if unreadable:
+        log.warning(
+            "%d images cannot be read again and come after the others; the first is %s.", len(unreadable), unreadable[0]
+        )
+    return found
+
+
+def reranked(scores: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """The order after a second look: by `again`, then those without it, then the rest as they were.
+
+    scores  (n,) first scores, best first
+    again   (m,) second scores of the first m <= n; nan where there is none
+
+    Returns positions int64 (n,). Equal second scores keep their first order.
+    """
+    looked_at = np.argsort(np.where(np.isnan(again), np.inf, -again), kind="stable")
+    return np.concatenate([looked_at, np.arange(len(again), len(scores))]).astype(np.int64)

@@ -1,0 +1,41 @@
+"""What a search found: a list of hits that shows itself well, in a notebook with thumbnails."""
+
+from __future__ import annotations
+
+from retrieval.contact_sheet import contact_sheet
+from retrieval.corpus import addresses
+from retrieval.types import Hit
+
+
+class Results(list[Hit]):
+    """Hits, best first, query after query.
+
+        results = Collection.open("photos.collection").search("a dog", k=5)
+        results[0].path, results[0].score
+
+    As the last line of a notebook's cell they are a contact sheet.
+    """
+
+    def by_query(self) -> dict[str, list[Hit]]:
+        """The hits of each query, in order."""
+        found: dict[str, list[Hit]] = {}
+        for hit in self:
+            found.setdefault(hit.query, []).append(hit)
+        return found
+
+    def __repr__(self) -> str:
+        """A line for each query and each hit."""
+        lines = []
+        for query, hits in self.by_query().items():
+            lines.append(query)
+            lines += (f"{hit.rank:4}  {hit.score:.4f}  {_name(hit)}" for hit in hits)
+        return "\n".join(lines) or "no results"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return contact_sheet(self.by_query())
+
+
+def _name(hit: Hit) -> str:
+    where = addresses.in_words(hit.path)
+    return where if hit.caption is None else f"{hit.caption}  {where}"

@@ -1,0 +1,146 @@
+"""How a search is answered: what it wants, the index as it wants it, and hits of what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Mapping, Sequence
+
+import numpy as np
+
+from indexes import FlatIndex, Matches, RefinedIndex, VectorIndex, search_biased
+from retrieval.catalog import Catalog
+from retrieval.conditions import Condition
+from retrieval.errors import QueryError
+from retrieval.fusion import SUM
+from retrieval.query import Query
+from retrieval.rank.refinement import AUTO, Candidates, Refined, Refinement, refine
+from retrieval.rank.relevance import RelevanceModel
+from retrieval.rank.rerank import Stored
+from retrieval.types import IMAGES, Hit
+from retrieval.vectors import VectorStore
+
+_WIDER = 4  # how many times as many candidates, where too few were left
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a search wants beside its queries; each as for `Collection.search`."""
+
+    k: int | None = None
+    within: str = IMAGES
+    where: Condition | None = None
+    fusion: str = SUM
+    templates: str = AUTO
+    calibrated: bool = True
+    refinement: Refinement = Refinement()
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """An index, of which only some rows are allowed, and which is calibrated for texts.
+
+    biases   (n,) float32 by vector row; None if nothing is calibrated
+    allowed  (n,) bool by vector row; None for all
+    """
+
+    index: FlatIndex | VectorIndex | RefinedIndex
+    biases: np.ndarray | None = None
+    allowed: np.ndarray | None = None
+
+    @property
+    def n(self) -> int:
+        """How many rows there are to find."""
+        return self.index.n if self.allowed is None else min(self.index.n, int(self.allowed.sum()))
+
+    def search(self, queries: Sequence[Query], vectors: np.ndarray, k: int) -> Matches:
+        """The k best rows of each query, with their cosines; texts by cosine less bias.
+
+        vectors  (q, d) of the queries
+        """
+        texts = np.array([query.is_text for query in queries], bool)
+        if self.biases is None or not texts.any():
+            return self.index.search(vectors, k, allowed=self.allowed)
+        if texts.all():
+            return search_biased(self.index, vectors, k, self.biases, allowed=self.allowed)
+        matches = self.index.search(vectors, k, allowed=self.allowed)
+        biased = search_biased(self.index, vectors[texts], k, self.biases, allowed=self.allowed)
+        for whole, part in zip(matches, biased):
+            whole[texts] = part
+        return matches
+
+
+def found_hits(
+    nearest: Nearest, owners: Callable[[Sequence[int], Wanted], Mapping[int, Sequence[tuple]]],
+    queries: Sequence[Query], vectors: np.ndarray, wanted: Wanted,
+) -> list[list[Hit]]:
+    """The hits of each query as the index ranks them.
+
+    owners  whose the rows are: (id, path), and perhaps (caption,)
+    """
+    matches = nearest.search(queries, vectors, wanted.k)
+    known = owners(matches.rows[matches.rows >= 0].tolist(), wanted)
+    answers = []
+    for query, scores, rows in zip(queries, matches.scores.tolist(), matches.rows.tolist()):
+        # Images with the same caption share a row.
+        found = [(score, *owner) for score, row in zip(scores, rows) for owner in known.get(row, ())][: wanted.k]
+        answers.append([Hit(query.shown, rank, *one) for rank, one in enumerate(found, 1)])
+    return answers
+
+
+def refined_hits(
+    nearest: Nearest, store: VectorStore, catalog: Catalog, queries: Sequence[Query], vectors: np.ndarray, k: int,
+    how: Refinement, relevance: RelevanceModel | None,
+) -> list[list[Hit]]:
+    """The hits of each query among images, as `how` wants them: up to k, fewer where it leaves some out.
+
+    vectors    (q, d) float32 unit rows, one a query
+    relevance  of the collection; None gives hits none
+
+    Raises QueryError, RerankError, CollectionError.
+    """
+    return [
+        _hits(nearest, store, catalog, query, vector, k, how, relevance if query.is_text else None)
+        for query, vector in zip(queries, vectors)
+    ]
+
+
+def _hits(
+    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, k: int,
+    how: Refinement, relevance: RelevanceModel | None,
+) -> list[Hit]:
+    if how.min_score == AUTO and not query.is_text:
+        raise QueryError(
+            f"{query.shown} is not of words alone, and min-score auto is estimated for texts. Give a number: "
+            "copies score about 0.95, unlike images below 0.6."
+        )
+    if how.rerank is not None and (query.terms or query.document is not None):
+        raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
+    width = min(how.width(k), nearest.n)
+    while True:
+        candidates = _candidates(nearest, store, catalog, query, vector, width)
+        shown, more = refine(candidates, k, how, query, relevance)
+        if not more or width >= nearest.n:
+            break
+        width = min(_WIDER * width, nearest.n)
+    owners = catalog.documents_of_rows(candidates.rows[[one.position for one in shown]].tolist() if shown else ())
+    return [
+        _hit(query, rank, candidates, owners[int(candidates.rows[one.position])], one)
+        for rank, one in enumerate(shown, 1)
+    ]
+
+
+def _candidates(
+    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, width: int
+) -> Candidates:
+    scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, width)))  # (width,)
+    contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
+    there = np.array([row in contents for row in rows.tolist()], bool)
+    rows, scores = rows[there], scores[there]
+    return Candidates(rows, scores, store.take, [Stored(*contents[row]) for row in rows.tolist()])
+
+
+def _hit(query: Query, rank: int, candidates: Candidates, owner: tuple[str, str], one: Refined) -> Hit:
+    return Hit(
+        query.shown, rank, float(candidates.scores[one.position]), *owner, relevance=one.relevance,
+        rerank_score=one.rerank_score, duplicates=one.duplicates,
+    )
