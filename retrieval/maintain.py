@@ -203,6 +203,7 @@ def _update(
         collection = Collection(path, asked, catalog)
         expected = catalog.count("indexed") + len(plan.to_read)  # at most
         collection.indexed().check_fits(asked.index.wanted, expected)
+        rethink = options.index.retune or asked != manifest
         if asked != manifest:
             manifest = asked
             manifest.save(path)
@@ -224,9 +225,7 @@ def _update(
             encoded_texts = ingest.encode_captions(texts, encoder, catalog, collection.vectors, **how)
             stopped = encoded_texts < len(texts)
         if not stopped:
-            collection.refresh_index(
-                lambda texts: encoder().encode_texts(texts), retune=options.index.retune
-            )
+            collection.refresh_index(lambda texts: encoder().encode_texts(texts), retune=rethink)
         read = {file.state.path for file in plan.to_read}
         known_bad = (set(bad) - read) & {file.state.path for file in found.images}
         return IndexReport(
