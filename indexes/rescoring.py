@@ -31,10 +31,14 @@ def best_of(
 
     Raises VectorError on a row that is not of unit length.
     """
-    scores = np.full(near.scores.shape, -np.inf, dtype=np.float32)
+    # Candidates come by their rough scores: the last columns are of no query's best.
+    width = max(k, int(np.flatnonzero(possible.any(axis=0)).max(initial=-1)) + 1)
+    possible = possible[:, :width]
+    numbers = np.where(possible, near.rows[:, :width], -1)
+    scores = np.full(numbers.shape, -np.inf, dtype=np.float32)
     lines, columns = np.nonzero(possible)  # (m,)
-    scores[lines, columns] = _cosines(rows, queries, lines, near.rows[lines, columns])
-    return ranked_less_bias(scores, np.where(possible, near.rows, -1), rows.bias, k)
+    scores[lines, columns] = _cosines(rows, queries, lines, numbers[lines, columns])
+    return ranked_less_bias(scores, numbers, rows.bias, k)
 
 
 def _cosines(rows: Rows, queries: np.ndarray, at: np.ndarray, numbers: np.ndarray) -> np.ndarray:

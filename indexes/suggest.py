@@ -1,8 +1,8 @@
 """Which index to build for so many vectors, so much memory and such a recall, and why.
 
-The rules come from measurements, of vectors with a modality gap and text-like queries and of a photo
-encoder's vectors; benchmarks/suites/indexes.py races what they choose against others. A second list
-for vectors at a border (SOAR) did not pay: at equally many codes read it found less.
+The rules come from measurements, of a million vectors with a modality gap and text-like queries, and of
+a photo encoder's vectors; benchmarks/suites/indexes.py races what they choose against others. With as
+many codes read, a second list for vectors at a border (SOAR) found fewer of the best, not more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from indexes.errors import SpecError
-from indexes.matches import checked_count
 
 _EXACT_MS = 50  # a search that takes no longer feels immediate
 _READ_PER_MS = 16e6  # bytes that two cores of a server read and multiply in a millisecond
@@ -22,7 +21,7 @@ _PROJECTED_SHARE, _PROJECTED_AT_LEAST = 8, 64
 _LISTS_PER_ROOT = 4  # times sqrt(n): a few hundred vectors a list
 _GRAPH_FROM = 16_384  # lists: to compare a query with as many costs more than to read a few of them
 _ROW_NUMBER = 8  # bytes that FAISS keeps for each vector beside its code
-_STARTS = ((0.9, 8, 3), (0.95, 16, 4), (0.99, 32, 8), (1.0, 96, 16))  # recall, nprobe, refine
+_STARTS = ((0.9, 16, 3), (0.95, 32, 4), (0.99, 96, 8), (1.0, 256, 16))  # recall, nprobe, refine
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,10 @@ class Choice:
 
 def choose(n: int, dim: int, memory: int | None, target_recall: float) -> Choice:
     """Return what IndexSpec.suggest() says. Raises SpecError as that does."""
-    n = n if n == 0 else checked_count(n, "n", SpecError)
-    dim = checked_count(dim, "dim", SpecError)
-    memory = None if memory is None else checked_count(memory, "memory", SpecError)
+    least = {"n": (n, 0), "dim": (dim, 1), "memory": (1 if memory is None else memory, 1)}
+    for name, (value, lowest) in least.items():
+        if not isinstance(value, int) or value < lowest:
+            raise SpecError(f"{name} must be a whole number of at least {lowest}, got {value!r}.")
     if not 0 < target_recall <= 1:
         raise SpecError(f"target_recall must be above 0 and at most 1, got {target_recall!r}.")
     exact_ms = _exact_ms(n, dim)

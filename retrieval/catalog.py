@@ -172,18 +172,18 @@ class Catalog:
         found = self._select("SELECT id FROM documents WHERE id LIKE ? ESCAPE '\\' AND row IS NOT NULL LIMIT 1", like)
         return found[0][0] if found else None
 
-    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """Vector row -> (path, content hash), for the rows that belong to a document."""
-        sql = "SELECT row, path, content_hash FROM documents WHERE row IN ({marks})"
-        return {row: (path, content) for row, path, content in for_each_row(self._select, sql, rows)}
+    def contents_of_rows(self, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
+        """Vector row -> (id, path, content hash, None of imported ones), for the rows that belong to a document."""
+        sql = "SELECT row, id, path, content_hash FROM documents WHERE row IN ({marks})"
+        return {row: tuple(one) for row, *one in for_each_row(self._select, sql, rows)}
 
     def files_of_rows(self, rows: Iterable[int]) -> dict[int, ImageFile]:
         """Vector row -> its file, for the rows that belong to a document."""
         sql = "SELECT row, id, path, size, width, height FROM documents WHERE row IN ({marks})"
         return {row: ImageFile(*one) for row, *one in for_each_row(self._select, sql, rows)}
 
-    def contents(self) -> list[tuple[int, str]]:
-        """(vector row, content hash) of every embedded document, by row."""
+    def contents(self) -> list[tuple[int, str | None]]:
+        """(vector row, content hash, None of imported ones) of every embedded document, by row."""
         return self._select("SELECT row, content_hash FROM documents WHERE row IS NOT NULL ORDER BY row")
 
     def indexed(self) -> list[tuple[str, int]]:

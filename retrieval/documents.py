@@ -33,13 +33,13 @@ class Document:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An embedded document's file: size in bytes, width and height in pixels."""
+    """An embedded document's file: size in bytes, width and height in pixels where they are known."""
 
     id: str
     path: str
     size: int
-    width: int
-    height: int
+    width: int | None
+    height: int | None
 
 
 @dataclass(frozen=True)

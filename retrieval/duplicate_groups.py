@@ -61,16 +61,16 @@ def duplicate_groups(collection: Collection, threshold: float | None = DEFAULT_T
 
 
 def _group(
-    collection: Collection, rows: np.ndarray, contents: list[str], files: dict[int, ImageFile]
+    collection: Collection, rows: np.ndarray, contents: list[str | None], files: dict[int, ImageFile]
 ) -> DuplicateGroup:
     def worth(place: int) -> tuple:
         file = files[int(rows[place])]
-        return (-file.width * file.height, -file.size, file.path)
+        return (-(file.width or 0) * (file.height or 0), -file.size, file.path)
 
     order = sorted(range(len(rows)), key=worth)
     vectors = collection.vectors.take(rows[order])
     return DuplicateGroup(
-        EXACT if len(set(contents)) == 1 else NEAR,
+        EXACT if len(set(contents)) == 1 and contents[0] is not None else NEAR,
         [files[int(row)] for row in rows[order]],
         np.clip(vectors @ vectors[0], -1, 1).tolist(),
     )

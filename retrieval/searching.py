@@ -13,13 +13,14 @@ from retrieval.conditions import Condition
 from retrieval.errors import QueryError
 from retrieval.fusion import SUM
 from retrieval.query import Query
-from retrieval.rank.refinement import AUTO, Candidates, Refined, Refinement, refine
+from retrieval.rank.refinement import AUTO, Candidates, Refinement, refine
 from retrieval.rank.relevance import RelevanceModel
 from retrieval.rank.rerank import Stored
 from retrieval.types import IMAGES, Hit
 from retrieval.vectors import VectorStore
 
 _WIDER = 4  # how many times as many candidates, where too few were left
+_MOST_ON_GPU = 2048  # that FAISS gives at once
 
 
 @dataclass(frozen=True)
@@ -115,32 +116,29 @@ def _hits(
         )
     if how.rerank is not None and (query.terms or query.document is not None):
         raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
-    width = min(how.width(k), nearest.n)
+    most = nearest.n if nearest.index.device == "cpu" else min(nearest.n, max(k, _MOST_ON_GPU))
+    width = min(how.width(k), most)
     while True:
-        candidates = _candidates(nearest, store, catalog, query, vector, width)
+        candidates, owners = _candidates(nearest, store, catalog, query, vector, width)
         shown, more = refine(candidates, k, how, query, relevance)
-        if not more or width >= nearest.n:
+        if not more or width == most:
             break
-        width = min(_WIDER * width, nearest.n)
-    owners = catalog.documents_of_rows(candidates.rows[[one.position for one in shown]].tolist() if shown else ())
+        width = min(_WIDER * width, most)
     return [
-        _hit(query, rank, candidates, owners[int(candidates.rows[one.position])], one)
+        Hit(query.shown, rank, float(candidates.scores[one.position]), *owners[one.position],
+            relevance=one.relevance, rerank_score=one.rerank_score, duplicates=one.duplicates)
         for rank, one in enumerate(shown, 1)
     ]
 
 
 def _candidates(
     nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, width: int
-) -> Candidates:
+) -> tuple[Candidates, list[tuple[str, str]]]:
+    """Images of the index, best first, and (id, path) of each."""
     scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, width)))  # (width,)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]
-    return Candidates(rows, scores, store.take, [Stored(*contents[row]) for row in rows.tolist()])
-
-
-def _hit(query: Query, rank: int, candidates: Candidates, owner: tuple[str, str], one: Refined) -> Hit:
-    return Hit(
-        query.shown, rank, float(candidates.scores[one.position]), *owner, relevance=one.relevance,
-        rerank_score=one.rerank_score, duplicates=one.duplicates,
-    )
+    owners = [contents[row] for row in rows.tolist()]
+    stored = [Stored(path, content) for _, path, content in owners]
+    return Candidates(rows, scores, store.take, stored), [(id, path) for id, path, _ in owners]

@@ -139,12 +139,12 @@ class CrossReranker:
                 f"{query.shown} is an image, and a cross-encoder reads a text with an image. Rerank by an encoder."
             )
         kept = recalled(images, self._cache, self._own, self._places)
-        known = [place for place, one in enumerate(images) if one.content in kept]
+        known = [place for place, one in enumerate(images) if one.path in kept]
         scores = np.full(len(images), np.nan, np.float32)
         if known:
             words, there = self._tokens.of_texts([query.shown])
             words = self._model.words(words)
-            places = torch.from_numpy(np.stack([kept[images[place].content] for place in known]))
+            places = torch.from_numpy(np.stack([kept[images[place].path] for place in known]))
             n = len(known)
             again = self._model(places, words.expand(n, -1, -1), there.expand(n, -1)).numpy()
             scores[known] = _in_spreads(again) + _in_spreads(first[known])

@@ -23,10 +23,10 @@ DEPTH = 100  # how many of the best are looked at again
 
 @dataclass(frozen=True)
 class Stored:
-    """An image of a collection: where it is, and the hash of its content."""
+    """An image of a collection: where it is, and the hash of its content, None where that is not known."""
 
     path: str
-    content: str
+    content: str | None
 
 
 class Reranker(Protocol):
@@ -61,36 +61,40 @@ class EncoderReranker:
         vectors = recalled(images, self._cache, self._encoder, self._encoder.encode_prepared)
         asked = self._queries[query.shown]
         missing = np.float32(np.nan)
-        return np.array([asked @ vectors[one.content] if one.content in vectors else missing for one in images],
-                        np.float32)
+        return np.array([asked @ vectors[one.path] if one.path in vectors else missing for one in images], np.float32)
 
 
 def recalled(
     images: Sequence[Stored], cache: VectorCache, encoder: Encoder, embed_prepared: Callable[[list], np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What `embed_prepared` makes of each image, by content hash, from the cache where it is there.
+    """What `embed_prepared` makes of each image, by path, from the cache where it is there.
 
-    Images that cannot be read, or whose file has another content by now or none, are left out, with
-    one warning that counts them.
+    Images that cannot be read, or whose file has another content by now, are left out, with one warning
+    that counts them.
     """
-    found = cache.get(list(dict.fromkeys(one.content for one in images)))
-    missing = {one.content: one for one in images if one.content not in found}
-    size = getattr(encoder, "batch_size", 64)
     unreadable: list[str] = []
-    waiting = list(missing.values())
+    hashes: dict[str, str] = {}  # of each path
+    for one in images:
+        try:
+            hashes[one.path] = one.content or content_hash(addresses.read(one.path))
+        except ImageError as error:
+            unreadable.append(f"{one.path}: {error}")
+    found = cache.get(list(dict.fromkeys(hashes.values())))
+    waiting = list({content: path for path, content in hashes.items() if content not in found}.items())
+    size = getattr(encoder, "batch_size", 64)
     for start in range(0, len(waiting), size):
         prepared, contents = [], []
-        for one in waiting[start : start + size]:
+        for hashed, path in waiting[start : start + size]:
             try:
-                content = addresses.read(one.path)
-                if content_hash(content) != one.content:
+                content = addresses.read(path)
+                if content_hash(content) != hashed:
                     raise ImageError("has changed since it was indexed")
                 image, _ = open_image(content, at_least=getattr(encoder, "input_size", None))
             except ImageError as error:
-                unreadable.append(f"{one.path}: {error}")
+                unreadable.append(f"{path}: {error}")
                 continue
             prepared.append(encoder.prepare(image))
-            contents.append(one.content)
+            contents.append(hashed)
         if prepared:
             # Rounded as the cache rounds, so that the first time gives what later ones will.
             vectors = embed_prepared(prepared).astype(np.float16).astype(np.float32)
@@ -101,7 +105,7 @@ def recalled(
         log.warning(
             "%d images cannot be read again and come after the others; the first is %s.", len(unreadable), unreadable[0]
         )
-    return found
+    return {path: found[content] for path, content in hashes.items() if content in found}
 
 
 def reranked(scores: np.ndarray, again: np.ndarray) -> np.ndarray:

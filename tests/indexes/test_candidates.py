@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from indexes import candidates as room
-from indexes.candidates import Candidates, Rows, candidates, multiply, scan
+from indexes.candidates import Candidates, Rows, candidates, compare, multiply, scan
 
 PASSES = {
     "scan": scan,
@@ -198,3 +198,26 @@ def test_the_precision_follows_the_processor(
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name in checks, raising=False)
     assert room._fast_dtype() == dtype
+
+
+def test_comparing_puts_rows_of_each_querys_own_in_order() -> None:
+    """Rows of the plane, with cosines that float16 holds exactly; -1 pads."""
+    stored = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float16)
+    queries = np.array([[1, 0], [0, 1]], np.float32)
+    numbers = np.array([[2, 1, 0, -1], [-1, -1, 3, 1]])
+    found = compare(Rows(stored, 4, 2, None), queries, numbers)
+    assert found.rows.tolist() == [[0, 1, 2, -1], [1, 3, -1, -1]]
+    assert found.scores.tolist() == [[1, 0, -1, -np.inf], [1, -1, -np.inf, -np.inf]]
+
+
+def test_comparing_errs_by_no_more_than_it_says(unit_vectors: Any) -> None:
+    halves = unit_vectors(500, 64, seed=6).astype(np.float16)
+    queries = unit_vectors(70, 64, seed=7)  # more than are compared at once
+    numbers = np.random.default_rng(0).permuted(np.tile(np.arange(500), (70, 1)), axis=1)[:, :40]
+    found = compare(Rows(halves, 500, 64, None), queries, numbers)
+    assert (np.sort(found.rows, axis=1) == np.sort(numbers, axis=1)).all()
+    exact = halves.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    true = np.einsum("qd,qwd->qw", queries.astype(np.float64), exact[found.rows])
+    assert (np.abs(true - found.scores) <= found.fixed + found.share * np.abs(found.scores)).all()
+    assert (np.diff(found.scores, axis=1) <= 0).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval.catalog import FILE_NAME, Catalog
-from retrieval.documents import Document, FileState
+from retrieval.documents import Document, FileState, ImageFile
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
@@ -68,6 +68,17 @@ class TestCommit:
         assert (catalog.count("indexed"), catalog.count("failed"), catalog.vector_rows) == (2, 1, 2)
         assert catalog.known_files()["/photos/b.jpg"] == FileState("/photos/b.jpg", 1, 1_000_000_007)
         assert catalog.ids_by_path() == {f"/photos/{one}.jpg": f"{one}.jpg" for one in "abc"}
+
+    def test_files_and_contents_of_rows(self, catalog):
+        catalog.commit(
+            [document("a.jpg", size=7, facts=FACTS), document("b.jpg", error="damaged"), document("c.jpg")], range(2)
+        )
+        assert catalog.contents() == [(0, "hash of a.jpg"), (1, "hash of c.jpg")]
+        assert catalog.contents_of_rows([1, 5]) == {1: ("c.jpg", "/photos/c.jpg", "hash of c.jpg")}
+        assert catalog.files_of_rows([0, 1]) == {
+            0: ImageFile("a.jpg", "/photos/a.jpg", 7, 640, 480),
+            1: ImageFile("c.jpg", "/photos/c.jpg", 1, None, None),
+        }
 
     def test_a_batch_of_failures_alone(self, catalog):
         catalog.commit([document("a.jpg")], range(1))

@@ -74,6 +74,15 @@ def test_images_that_are_gone_or_changed_have_no_score(images, encoder, tmp_path
     assert "2 images cannot be read again" in caplog.text and images[1].path in caplog.text
 
 
+def test_images_of_unknown_content_are_read_to_know_it(images, encoder, tmp_path):
+    query, first = parse("a cat"), np.zeros(len(images))
+    unknown = [Stored(one.path, None) for one in images]
+    before = EncoderReranker(encoder, cache_of(tmp_path, encoder)).scores(query, unknown, first)
+    after = EncoderReranker(encoder, cache_of(tmp_path, encoder)).scores(query, images, first)
+    np.testing.assert_array_equal(before, after)
+    assert encoder.images == len(images)
+
+
 def test_order_after_a_second_look():
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
     again = np.array([0.1, np.nan, 0.4, 0.1])

@@ -1,0 +1,117 @@
+"""Refined searches in a collection of six vectors, where every score is known."""
+
+import numpy as np
+import pytest
+
+from retrieval.catalog import Catalog
+from retrieval.collection import Collection
+from retrieval.documents import Document, FileState
+from retrieval.duplicate_groups import duplicate_groups
+from retrieval.errors import QueryError
+from retrieval.images import ImageFacts
+from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.vectors import VectorStore
+
+# Scores with the query (1, 0, 0): 1, 0.96, 0, 0, 1, 0.6; rows 0 and 4 are the same file.
+VECTORS = np.array([[1, 0, 0], [0.96, 0.28, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [0.6, 0.8, 0]], np.float32)
+CONTENTS = "abcdae"
+
+
+class East:
+    """Every text lies in the east, but the many captions of the background in the south-west: they reach 0 at best."""
+
+    name, fingerprint, dim = "east", "east", 3
+
+    def encode_texts(self, texts):
+        return np.tile(np.array([1, 0, 0] if len(texts) == 1 else [-0.6, -0.8, 0], np.float32), (len(texts), 1))
+
+
+class Backwards:
+    name, depth = "backwards", 3
+
+    def scores(self, query, images, first):
+        return -first
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "six.collection"
+    path.mkdir()
+    with Catalog.create(path) as catalog:
+        store = VectorStore(path / "vectors", 3, 0)
+        catalog.commit([
+            Document(FileState(f"/photos/{row}.jpg", 10 + row, 1), f"{row}.jpg", content,
+                     ImageFacts(10, 10 + row, None, None, None, None))
+            for row, content in enumerate(CONTENTS)
+        ], store.append(VECTORS))
+        store.n = len(VECTORS)
+        Collection(path, Manifest(EncoderRecord("east", 3, "east")), catalog).refresh_index()
+    with Collection.open(path, encoder=East()) as collection:
+        yield collection
+
+
+def found(opened, k=6, **how):
+    return [(int(hit.id[0]), round(hit.score, 2)) for hit in opened.search("east", k, **how)]
+
+
+def test_plain(opened):
+    assert found(opened)[:4] == [(0, 1), (4, 1), (1, 0.96), (5, 0.6)]
+
+
+def test_dedup_and_what_fills_up(opened):
+    hits = opened.search("east", 3, dedup=0.95)
+    assert [(hit.id, hit.duplicates) for hit in hits] == [("0.jpg", 2), ("5.jpg", 0), ("2.jpg", 0)]
+    assert [(hit.id, hit.duplicates) for hit in opened.search("east", 2, dedup=1)] == [("0.jpg", 1), ("1.jpg", 0)]
+
+
+def test_a_wider_search_goes_on_until_k_are_left(opened):
+    """Two candidates are both the same file; the next four times as many hold others."""
+    assert found(opened, 1, dedup=0.95) == [(0, 1)]
+    assert found(opened, 6, dedup=0.95) == [(0, 1), (5, 0.6), (2, 0), (3, 0)]
+
+
+def test_least_scores(opened):
+    assert found(opened, min_score=0.601) == [(0, 1), (4, 1), (1, 0.96)]
+    assert found(opened, min_score=0.599) == [(0, 1), (4, 1), (1, 0.96), (5, 0.6)]
+    assert found(opened, 2, min_score=0.599) == [(0, 1), (4, 1)]
+
+
+def test_auto(opened):
+    hits = opened.search("east", 6, min_score="auto")
+    assert [(hit.id, hit.relevance) for hit in hits] == [("0.jpg", 1), ("4.jpg", 1), ("1.jpg", 1), ("5.jpg", 1)]
+    everything = opened.search("east", 6, min_score=-1)
+    assert [hit.relevance for hit in everything] == [1, 1, 1, 1, 0, 0]
+
+
+def test_diverse(opened):
+    # After 0 come those at a right angle to it: 2 and 3, then whichever is less like them.
+    assert found(opened, 3, diverse=0.3) == [(0, 1), (2, 0), (3, 0)]
+    assert found(opened, 3, diverse=1) == [(0, 1), (4, 1), (1, 0.96)]
+
+
+def test_everything_at_once(opened):
+    hits = opened.search("east", 2, rerank=Backwards(), min_score=0.5, dedup=0.99, diverse=1)
+    # Reranked 1, 0, 4 (the first three, backwards), then 5; 4 is 0 again.
+    assert [(hit.id, hit.rank, hit.duplicates) for hit in hits] == [("1.jpg", 1, 0), ("0.jpg", 2, 1)]
+    assert [hit.rerank_score for hit in hits] == pytest.approx([-0.96, -1], abs=1e-3)
+    assert hits[0].as_json() == {
+        "query": "east", "rank": 1, "score": round(hits[0].score, 6), "id": "1.jpg", "path": "/photos/1.jpg",
+        "relevance": round(hits[0].relevance, 6), "rerank_score": round(hits[0].rerank_score, 6), "duplicates": 0,
+    }
+
+
+def test_captions_are_refused(opened):
+    with pytest.raises(QueryError):
+        opened.search("east", 1, within="captions", dedup=0.9)
+
+
+def test_groups_of_the_collection(opened):
+    (near,) = duplicate_groups(opened, 0.95)
+    assert (near.kind, [file.id for file in near.files]) == ("near", ["4.jpg", "1.jpg", "0.jpg"])
+    assert near.scores == pytest.approx([1, 0.96, 1], abs=1e-3)
+    (exact,) = duplicate_groups(opened, None)
+    assert (exact.kind, [file.id for file in exact.files]) == ("exact", ["4.jpg", "0.jpg"])
+    # At 0.79 a chain joins 1 and 5 (0.8), 5 and 2 (0.8) as well; 3 stays alone.
+    (chain,) = duplicate_groups(opened, 0.79)
+    assert sorted(file.id for file in chain.files) == ["0.jpg", "1.jpg", "2.jpg", "4.jpg", "5.jpg"]
