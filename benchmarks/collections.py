@@ -60,7 +60,7 @@ def make_up(
     from retrieval.catalog import Catalog
     from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
-    from retrieval.manifest import EncoderRecord, IndexRecord, Manifest
+    from retrieval.manifest import EncoderRecord, IndexChoice, IndexRecord, Manifest
     from retrieval.vectors import VectorStore
 
     encoder = encoder or EncoderRecord("made up", DIM, "")
@@ -74,4 +74,7 @@ def make_up(
                 rows,
             )
             store.n += len(rows)
-        Collection(folder, Manifest(encoder, IndexRecord(spec or IndexSpec())), catalog).refresh_index()
+        # "Flat" unless said otherwise, whatever their number would suggest.
+        spec = spec or IndexSpec()
+        record = IndexRecord(spec, choice=IndexChoice(spec.factory))
+        Collection(folder, Manifest(encoder, record), catalog).refresh_index()

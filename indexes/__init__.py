@@ -23,11 +23,12 @@ from indexes.errors import (
 
 if TYPE_CHECKING:
     from indexes.biased import search_biased
-    from indexes.build import build_index
+    from indexes.build import add_vectors, build_index
     from indexes.device import cap_threads, gpu_count
     from indexes.exact import exact_search
     from indexes.flat import FlatIndex
     from indexes.index import VectorIndex
+    from indexes.live import LiveIndex
     from indexes.matches import Matches
     from indexes.measure import (
         IndexMeasurement,
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     )
     from indexes.near import near_pairs
     from indexes.persist import load_index, save_index
-    from indexes.recall import ann_recall_at_k
+    from indexes.needs import free_memory, has_small_codes, least_vectors, needed_memory
+    from indexes.recall import RecallEstimate, ann_recall_at_k
     from indexes.refined import RefinedIndex
+    from indexes.spec import IndexSpec
+    from indexes.tune import Tuning, check_target, tune_index
     from indexes.spec import IndexSpec, Suggestion
 
 _HOMES = {
@@ -47,21 +51,31 @@ _HOMES = {
     "IndexMeasurement": "indexes.measure",
     "IndexSpec": "indexes.spec",
     "Latency": "indexes.measure",
+    "LiveIndex": "indexes.live",
     "Matches": "indexes.matches",
     "OperatingPoint": "indexes.measure",
     "RefinedIndex": "indexes.refined",
+    "RecallEstimate": "indexes.recall",
+    "Tuning": "indexes.tune",
     "Suggestion": "indexes.spec",
     "VectorIndex": "indexes.index",
     "ann_recall_at_k": "indexes.recall",
+    "add_vectors": "indexes.build",
     "build_index": "indexes.build",
     "cap_threads": "indexes.device",
+    "check_target": "indexes.tune",
     "exact_search": "indexes.exact",
+    "free_memory": "indexes.needs",
     "gpu_count": "indexes.device",
+    "has_small_codes": "indexes.needs",
+    "least_vectors": "indexes.needs",
     "load_index": "indexes.persist",
     "measure_index": "indexes.measure",
+    "needed_memory": "indexes.needs",
     "near_pairs": "indexes.near",
     "operating_points": "indexes.measure",
     "save_index": "indexes.persist",
+    "tune_index": "indexes.tune",
     "search_biased": "indexes.biased",
 }
 
@@ -72,26 +86,36 @@ __all__ = [
     "IndexMeasurement",
     "IndexSpec",
     "Latency",
+    "LiveIndex",
     "Matches",
     "OperatingPoint",
+    "RecallEstimate",
     "RefinedIndex",
     "RetrievalError",
     "SpecError",
     "Suggestion",
+    "Tuning",
     "VectorError",
     "VectorIndex",
     "VectorIndexError",
+    "add_vectors",
     "ann_recall_at_k",
     "build_index",
     "cap_threads",
+    "check_target",
     "exact_search",
+    "free_memory",
     "gpu_count",
+    "has_small_codes",
+    "least_vectors",
     "load_index",
     "measure_index",
+    "needed_memory",
     "near_pairs",
     "operating_points",
     "save_index",
     "search_biased",
+    "tune_index",
 ]
 
 

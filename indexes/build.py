@@ -53,7 +53,7 @@ def build_index(
     n, dim = shape_of(vectors)
     rows = _checked_rows(rows, n)
     index = spec.empty_index(dim)
-    least, most = _training_needs(index)
+    least, most = training_needs(index)
     if not index.is_trained and n < least:
         raise SpecError(_too_few(spec, n, least))
     index = to_device(index, device)
@@ -78,11 +78,44 @@ def build_index(
     return VectorIndex(index, spec)
 
 
+def add_vectors(
+    index: VectorIndex, vectors: Any, rows: np.ndarray, *, progress: Progress | None = None
+) -> VectorIndex:
+    """Return the index with more vectors in it, as it was trained; the one given is used up.
+
+    index    on the CPU, and not mapped from its file
+    vectors  (m, d) as build_index takes them
+    rows     (m,) int64, strictly increasing, all above those that the index holds
+
+    Raises VectorError on unfit vectors or rows, VectorIndexError if FAISS cannot add them.
+    """
+    m, _ = shape_of(vectors)
+    rows = np.asarray(rows, np.int64)
+    _checked_rows(rows, m)
+    held, n = index.rows, index.n
+    if m and n and rows[0] <= held[-1]:
+        raise VectorError(f"row {rows[0]} cannot be added behind row {held[-1]}.")
+    faiss_index = index.faiss_index
+    mapped = isinstance(faiss_index, faiss.IndexIDMap)
+    follow = not mapped and np.array_equal(rows, np.arange(n, n + m))
+    if not (mapped or follow):
+        faiss_index = faiss.IndexIDMap(faiss_index)
+        faiss.copy_array_to_vector(held, faiss_index.id_map)
+        faiss_index.ntotal = n
+    try:
+        _add(faiss_index, vectors, m, None if follow else rows, progress)
+    except _FaissRefused:
+        raise VectorIndexError(
+            f'FAISS could not add {m} vectors to "{index.spec.factory}". Build it anew.'
+        ) from None
+    return VectorIndex(faiss_index, index.spec)
+
+
 def _add(
     index: faiss.Index, vectors: Any, n: int, rows: np.ndarray | None, progress: Progress | None
 ) -> faiss.Index:
     """Add every block; return the index, inside an IDMap if there are row numbers to map."""
-    if rows is not None:
+    if rows is not None and not isinstance(index, faiss.IndexIDMap):
         index = faiss.IndexIDMap(index)
     for start, block in unit_blocks(vectors):  # (b, d)
         with _faiss_call():
@@ -136,7 +169,7 @@ def _train_projection(layer: faiss.IndexPreTransform, sample: np.ndarray) -> Non
         faiss.copy_array_to_vector(np.zeros(transform.d_out, dtype=np.float32), transform.b)
 
 
-def _training_needs(index: faiss.Index) -> tuple[int, int]:
+def training_needs(index: faiss.Index) -> tuple[int, int]:
     """Return the least and the most vectors that training has a use for."""
     least, most = 1, _SAMPLE_AT_LEAST
     for layer in layers(index):

@@ -56,6 +56,13 @@ class VectorIndex:
         return "gpu" if self._on_gpu else "cpu"
 
     @property
+    def rows(self) -> np.ndarray:
+        """The row numbers that the index holds, ascending. (n,) int64"""
+        if isinstance(self.faiss_index, faiss.IndexIDMap):
+            return faiss.vector_to_array(self.faiss_index.id_map)
+        return np.arange(self.n)
+
+    @property
     def nbytes(self) -> int:
         """How many bytes the index takes as FAISS writes it. It is written to nowhere, each time.
 
@@ -69,6 +76,15 @@ class VectorIndex:
 
         faiss.write_index(to_device(self.faiss_index, "cpu"), faiss.PyCallbackIOWriter(count))
         return total
+
+    def on(self, device: str) -> VectorIndex:
+        """Return the index on "cpu", "gpu", or where it is best ("auto"). Raises VectorIndexError."""
+        moved = to_device(self.faiss_index, device)
+        return self if moved is self.faiss_index else VectorIndex(moved, self.spec)
+
+    def with_spec(self, spec: IndexSpec) -> VectorIndex:
+        """Return the index with other search parameters."""
+        return VectorIndex(self.faiss_index, spec)
 
     def search(
         self,

@@ -33,8 +33,12 @@ _HEAD_BYTES = 4096
 _REBUILD = "An index can always be rebuilt from its vectors."
 
 
-def save_index(index: VectorIndex, path: str | os.PathLike[str]) -> None:
+def save_index(
+    index: VectorIndex, path: str | os.PathLike[str], *, source: str | None = None
+) -> None:
     """Write the index to one file, so that `path` holds the old file or the new one, never half.
+
+    source  what its rows are numbered by: load_index refuses the file for rows of another source
 
     Writes `path`.tmp beside it, flushes it to disk, then replaces. An index on a GPU is copied
     to the CPU first.
@@ -43,7 +47,7 @@ def save_index(index: VectorIndex, path: str | os.PathLike[str]) -> None:
     path = os.fspath(path)
     beside = f"{path}.tmp"
     try:
-        _write(index, beside)
+        _write(index, beside, source)
         os.replace(beside, path)
         _flush_folder(os.path.dirname(path) or ".")
     except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError for open() and write()
@@ -61,20 +65,22 @@ def load_index(
     spec: IndexSpec,
     *,
     dim: int | None = None,
+    source: str | None = None,
     device: str = "auto",
     mmap: bool = False,
 ) -> VectorIndex:
     """Open what save_index wrote.
 
     spec    what the caller believes the index to be: factory and metric must be the file's;
-            nprobe, ef_search, refine and seed may differ
+            how it is searched, and the seed, may differ
     dim     dimensions that the index must have; None takes any
+    source  what save_index was told; None takes any
     device  "auto", "cpu" or "gpu": where the index runs
     mmap    leave the vectors on disk and let the system page them in (FAISS 1.11 or later;
-            an older one reads them)
+            an older one reads them). Nothing can be added to such an index
 
     Raises IndexFileError on a file that is missing, truncated, foreign, of a newer version, or
-    of another spec or dimension; VectorIndexError on a device that cannot be had.
+    of another spec, dimension or source; VectorIndexError on a device that cannot be had.
     """
     path = os.fspath(path)
     described = _described(path)
@@ -82,6 +88,8 @@ def load_index(
     _check_same(path, "metric", described["metric"], spec.metric)
     if dim is not None:
         _check_same(path, "dimension", described["dim"], dim)
+    if source is not None:
+        _check_same(path, "source", described.get("source"), source)
     flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if mmap else 0
     try:
         index = faiss.read_index(path, flags)
@@ -92,13 +100,14 @@ def load_index(
     return VectorIndex(to_device(index, device), spec)
 
 
-def _write(index: VectorIndex, path: str) -> None:
+def _write(index: VectorIndex, path: str, source: str | None) -> None:
     faiss.write_index(to_device(index.faiss_index, "cpu"), path)
     description = {
         "factory": index.spec.factory,
         "metric": index.spec.metric,
         "dim": index.dim,
         "n": index.n,
+        **({} if source is None else {"source": source}),
     }
     with open(path, "r+b") as file:
         head = file.read(_HEAD_BYTES)

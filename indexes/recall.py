@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,44 @@ from indexes.vectors import as_queries, shape_of, unit_blocks
 
 _SAME_SCORE = 1e-6  # float32 products of equal vectors differ by less
 _PAIRS_AT_ONCE = 4096
+_95_PERCENT = 1.959964  # standard errors to either side
+
+
+@dataclass(frozen=True)
+class RecallEstimate:
+    """A mean recall over queries, and the low and high ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+def recall_estimate(per_query: np.ndarray, *, z: float = _95_PERCENT) -> RecallEstimate:
+    """Return the mean of recalls (q,), q >= 1, with Wilson's score interval of z standard errors.
+
+        (p + z^2/2m -+ z sqrt(p (1 - p)/m + z^2/4m^2)) / (1 + z^2/m),  m = q p (1 - p) / variance
+
+    m is how many yes-or-no answers tell as much as q recalls, which vary less (Wilson 1927; Kish
+    1965 on effective sample sizes). Where all recalls agree, m is q.
+    """
+    q, p = len(per_query), float(np.mean(per_query))
+    variance = float(np.var(per_query))
+    m = q * p * (1 - p) / variance if variance > 1e-12 else q
+    middle = p + z**2 / (2 * m)
+    reach = z * np.sqrt(max(p * (1 - p), 0.0) / m + z**2 / (4 * m**2))
+    low, high = ((middle + side) / (1 + z**2 / m) for side in (-reach, reach))
+    return RecallEstimate(p, max(float(low), 0.0), min(float(high), 1.0), q)
 
 
 def ann_recall_at_k(
-    rows: np.ndarray, exact: Matches, k: int, *, vectors: Any = None, queries: Any = None
+    rows: np.ndarray,
+    exact: Matches,
+    k: int,
+    *,
+    vectors: Any = None,
+    queries: Any = None,
+    ties: bool = False,
 ) -> np.ndarray:
     """Return for each query the share of exact search's first k rows that were found. (q,) float64
 
@@ -25,6 +60,7 @@ def ann_recall_at_k(
              row that is not among exact's first k may stand in for one there that scores the
              same as the k-th, to 1e-6: which of equal vectors comes first is a matter of taste.
              It makes up for none of those that score higher.
+    ties     the same without vectors, of rows that `exact` has in further columns
 
         |found within exact's first k, or standing in| / min(k, n)
         1.0 where there is nothing to find
@@ -41,19 +77,23 @@ def ann_recall_at_k(
     real = true_rows >= 0  # (q, k)
     expected = real.sum(axis=1)  # (q,)
     hits = _is_in(found, true_rows)  # (q, k)
-    if vectors is None or not real.any():
+    if not real.any() or (vectors is None and not ties):
         return _share(hits.sum(axis=1), expected)
-    n, dim = shape_of(vectors)
-    queries = as_queries(queries, dim)
-    check_columns(rows, "rows", len(queries), k)
-    _check_rows(found, n)
     last = np.where(real, true_scores, np.inf).min(axis=1, keepdims=True)  # (q, 1), the k-th score
     above = np.where(real & (true_scores > last + _SAME_SCORE), true_rows, -1)  # (q, k)
     hits_above = _is_in(found, above)
     tied = hits & ~hits_above
-    missed = np.nonzero((found >= 0) & ~hits)  # lines and columns, (m,) each
-    scores = _scores_of(vectors, queries, missed[0], found[missed])  # (m,)
-    tied[missed] = scores >= last[missed[0], 0] - _SAME_SCORE
+    if ties:
+        same = np.where(exact.scores >= last - _SAME_SCORE, exact.rows, -1)  # (q, >= k)
+        tied |= _is_in(found, same) & ~hits_above
+    if vectors is not None:
+        n, dim = shape_of(vectors)
+        queries = as_queries(queries, dim)
+        check_columns(rows, "rows", len(queries), k)
+        _check_rows(found, n)
+        missed = np.nonzero((found >= 0) & ~hits)  # lines and columns, (m,) each
+        scores = _scores_of(vectors, queries, missed[0], found[missed])  # (m,)
+        tied[missed] = scores >= last[missed[0], 0] - _SAME_SCORE
     places = expected - (above >= 0).sum(axis=1)  # (q,), how many of the tied exact search has
     return _share(hits_above.sum(axis=1) + np.minimum(tied.sum(axis=1), places), expected)
 

@@ -5,12 +5,13 @@
       catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
                        they were compacted: the catalogue says which counts)
-      index.faiss      derived from the vectors, rebuilt whenever it is out of date; none for a
-                       "Flat" index, which searches the vectors where they lie
+      index.faiss      derived from the vectors, see `retrieval.indexed`; none for a "Flat" index,
+                       which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
       calibration/     what calibrates text queries: see `retrieval.calibration`
       fused.npy        images' vectors fused with those of their captions, where this was asked for
       queries.sqlite   vectors of queries that were asked before
+      generic-queries.npy  vectors of texts that an index was tuned with, where there were no captions
 """
 
 from __future__ import annotations
@@ -21,17 +22,15 @@ from typing import Callable, Sequence, TypeVar
 
 import numpy as np
 
-from indexes import (
-    FlatIndex, IndexSpec, VectorIndex, build_index, cap_threads, gpu_count, load_index, save_index,
-)
-from indexes.errors import IndexFileError
-from retrieval import fused, query
+from indexes import cap_threads
+from retrieval import query
 from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
 from retrieval.fusion import SUM
+from retrieval.indexed import INDEX_FILES, Indexed, SearchableIndex
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
@@ -42,12 +41,12 @@ from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import in_sentences
 from retrieval.results import Results
 from retrieval.searching import Nearest, Wanted, found_hits, refined_hits
+from retrieval.tuning import Encode
 from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit, TextEncoder
 from retrieval.vectors import VectorStore
 from retrieval.where import every
 
 Found = TypeVar("Found")
-INDEX_FILES = {IMAGES: "index.faiss", CAPTIONS: "captions.faiss"}
 VECTORS_FOLDER = "vectors"
 DEFAULT_K = 10
 FEW_TEXTS = 64  # are embedded sooner without torch than it is imported
@@ -81,7 +80,7 @@ class Collection:
         self._rewrites = self.catalog.rewrites
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
-        self._indexes: dict[str, VectorIndex | FlatIndex] = {}
+        self._indexes: dict[str, SearchableIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
         self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
         self._biases = np.zeros(0, np.float32)
@@ -185,10 +184,8 @@ class Collection:
                 return self._text_tower
         return self.load_encoder()
 
-    def index(self, within: str = IMAGES) -> VectorIndex | FlatIndex:
-        """The index over the committed vectors: from its file, or rebuilt if that is stale.
-
-        A "Flat" one is the vectors themselves, or on a GPU a copy of them.
+    def index(self, within: str = IMAGES) -> SearchableIndex:
+        """The index over the committed vectors.
 
         within  IMAGES or CAPTIONS
         """
@@ -197,22 +194,13 @@ class Collection:
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self._index_record(within)
-            if _is_flat(record.spec) and (device == "cpu" or not gpu_count()):
-                self._indexes[within] = self._flat_index(within)
-            else:
-                saved = self._saved_index(within, record, device)
-                self._indexes[within] = saved or self._build_index(within, record.spec, device=device)
+            self._indexes[within] = self.indexed(within).open(record, device)
         return self._indexes[within]
 
-    def _saved_index(self, within: str, record: IndexRecord, device: str) -> VectorIndex | None:
-        if record.generation != self.catalog.generation:
-            return None
-        try:
-            loaded = load_index(self.path / INDEX_FILES[within], record.spec, device=device)
-        except IndexFileError:  # derived: the vectors have everything
-            return None
-        fits = loaded.n == record.rows and loaded.dim == self.manifest.encoder.dim
-        return loaded if fits else None
+    def indexed(self, within: str = IMAGES) -> Indexed:
+        """The rows that can be searched, and the file of their index."""
+        fuse = self.manifest.fuse if within == IMAGES else None
+        return Indexed(self.path, self.catalog, self.vectors, within, fuse)
 
     def _index_record(self, within: str) -> IndexRecord:
         """Raises QueryError if there is no such index."""
@@ -381,7 +369,7 @@ class Collection:
     def _relevance(self, how: Refinement) -> RelevanceModel | None:
         if how.min_score is None:
             return None
-        return relevance_model(self.vectors.chosen(sample(self._live_rows(IMAGES))), self.encoder_for(()))
+        return relevance_model(self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(()))
 
     def _undisturbed(self, find: Callable[[], Found]) -> Found:
         """What `find` reads of index, vectors and catalogue in one state of the collection."""
@@ -395,10 +383,10 @@ class Collection:
             if not self._was_rewritten():  # else rows have other numbers by now
                 return found
 
-    def refresh_index(self) -> None:
-        """Rebuild and save each index that is out of date, and the biases, then record them in the manifest.
+    def refresh_index(self, encode: Encode | None = None, *, retune: bool = False) -> None:
+        """Bring each index that is out of date up to date, and the biases, then record them in the manifest.
 
-        A "Flat" one has no file. Raises OSError if one cannot be written.
+        encode, retune  as `Indexed.refreshed` takes them. Raises OSError if one cannot be written.
         """
         self.biases(keep=True)
         captions = self.manifest.captions
@@ -406,56 +394,13 @@ class Collection:
             (self.path / INDEX_FILES[CAPTIONS]).unlink(missing_ok=True)
         counts = {"images": self.catalog.count("indexed"), "failed": self.catalog.count("failed")}
         self.manifest = replace(
-            self.manifest, index=self._refreshed(IMAGES, self.manifest.index),
-            captions=captions and self._refreshed(CAPTIONS, captions), counts=counts,
+            self.manifest, index=self._refreshed(IMAGES, self.manifest.index, encode, retune),
+            captions=captions and self._refreshed(CAPTIONS, captions, encode, retune), counts=counts,
         )
         self.manifest.save(self.path)
 
-    def _refreshed(self, within: str, record: IndexRecord) -> IndexRecord:
-        generation, file = self.catalog.generation, self.path / INDEX_FILES[within]
-        if within == IMAGES:
-            self._refresh_fused(record)
-        if _is_flat(record.spec):
-            file.unlink(missing_ok=True)  # older versions wrote one
-            self._indexes[within] = self._flat_index(within)
-        elif record.generation == generation and file.exists():
-            return record
-        else:
-            self._indexes[within] = built = self._build_index(within, record.spec, device="cpu")
-            save_index(built, file)
-        return IndexRecord(record.spec, generation, self._indexes[within].n)
-
-    def _flat_index(self, within: str) -> FlatIndex:
-        self.vectors.map_all()  # a rebuild may put others in their place
-        every = within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(self._searched(within), None if every else self._live_rows(within))
-
-    def _searched(self, within: str) -> VectorStore | np.ndarray:
-        """What an index is of: the vectors themselves, or images' fused with those of their captions."""
-        weights = self.manifest.fuse
-        if within == CAPTIONS or weights is None:
-            return self.vectors
-        current = self.manifest.index.generation == self.catalog.generation
-        found = fused.opened(self.path, *self.vectors.shape) if current else None
-        return fused.fused(self.vectors, self.catalog, weights) if found is None else found
-
-    def _refresh_fused(self, record: IndexRecord) -> None:
-        if self.manifest.fuse is None:
-            (self.path / fused.FILE_NAME).unlink(missing_ok=True)
-        elif record.generation != self.catalog.generation or fused.opened(self.path, *self.vectors.shape) is None:
-            fused.write(self.path, self.vectors, self.catalog, self.manifest.fuse)
-
-    def _build_index(self, within: str, spec: IndexSpec, *, device: str) -> VectorIndex:
-        rows = self._live_rows(within)
-        every = len(rows) == self.vectors.n
-        searched = self._searched(within)
-        source = searched if every else searched[rows] if isinstance(searched, np.ndarray) else searched.chosen(rows)
-        return build_index(source, spec, rows=None if every else rows, device=device)
-
-    def _live_rows(self, within: str) -> np.ndarray:
-        rows = (self.catalog if within == IMAGES else self.catalog.captions).live_rows()
-        return rows[rows < self.vectors.n]  # a run may have committed more since this was opened
-
-
-def _is_flat(spec: IndexSpec) -> bool:
-    return spec.factory == "Flat"
+    def _refreshed(self, within: str, record: IndexRecord, encode: Encode | None, retune: bool) -> IndexRecord:
+        record, index = self.indexed(within).refreshed(record, encode, retune=retune)
+        if index is not None:
+            self._indexes[within] = index
+        return record

@@ -18,6 +18,7 @@ from retrieval.encoders import AUTO, check_same_encoder, load_encoder, load_reco
 from retrieval.errors import CollectionError, CorpusError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
+from retrieval.retune import AskedIndex
 from retrieval.writing import (
     BusyError, beside, create, is_empty, is_vacant, only_writer, opened_to_write, put_back,
     remove_leftovers, require_collection, require_only_ours, require_writable, storage_errors, swap,
@@ -35,6 +36,7 @@ class Options:
     video_every   seconds between the frames of a video; None passes over videos in folders
     fuse          weights to search images fused with their captions, see `retrieval.fused`, {} no
                   longer to do so; None goes on as the collection does
+    index         what to search with, and how well; see AskedIndex
     """
 
     model: str | None = None
@@ -47,6 +49,7 @@ class Options:
     frames: int = 1
     video_every: float | None = None
     fuse: Mapping[str, float] | None = None
+    index: AskedIndex = AskedIndex()
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
@@ -127,6 +130,8 @@ def index_sources(
         old = require_collection(path, rebuild)
         if rebuild and old and options.captions is None:
             options = replace(options, captions=old.captions is not None)
+        if rebuild and old:
+            options = replace(options, index=options.index.else_as(old.index.wanted))
         if rebuild and old and options.fuse is None:
             options = replace(options, fuse=old.fuse)
     found = sample(scan(sources, tables), options.frames, options.video_every)
@@ -194,9 +199,16 @@ def _update(
         plan = ingest.plan(found, catalog.known_files(), again, catalog.captions.by_path())
         _choose_encoder(encoder, path, manifest, options)
         manifest = _settle_captions(path, manifest, catalog, options)
+        asked = options.index.put_to(manifest)
+        collection = Collection(path, asked, catalog)
+        expected = catalog.count("indexed") + len(plan.to_read)  # at most
+        collection.indexed().check_fits(asked.index.wanted, expected)
+        rethink = options.index.retune or asked != manifest
+        if asked != manifest:
+            manifest = asked
+            manifest.save(path)
         if plan.to_caption:
             ingest.change_captions(plan.to_caption, catalog)
-        collection = Collection(path, manifest, catalog)
         remove_leftovers(path, collection.vectors.folder)
         if plan.to_read:
             watcher.on_start(len(plan.to_read))
@@ -213,7 +225,7 @@ def _update(
             encoded_texts = ingest.encode_captions(texts, encoder, catalog, collection.vectors, **how)
             stopped = encoded_texts < len(texts)
         if not stopped:
-            collection.refresh_index()
+            collection.refresh_index(lambda texts: encoder().encode_texts(texts), retune=rethink)
         read = {file.state.path for file in plan.to_read}
         known_bad = (set(bad) - read) & {file.state.path for file in found.images}
         return IndexReport(
@@ -242,7 +254,7 @@ def _settle_captions(path: Path, manifest: Manifest, catalog: Catalog, options: 
             "To search images alone: --fuse image=1"
         )
     if fuse != manifest.fuse:  # an index of other vectors is out of date
-        manifest = replace(manifest, fuse=fuse, index=IndexRecord(manifest.index.spec))
+        manifest = replace(manifest, fuse=fuse, index=IndexRecord(manifest.index.spec, choice=manifest.index.choice))
         manifest.save(path)
     if wanted != bool(manifest.captions):
         manifest = replace(manifest, captions=IndexRecord() if wanted else None)

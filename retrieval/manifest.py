@@ -17,7 +17,8 @@ from indexes.errors import SpecError
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import write_json
 
-SCHEMA_VERSION = 3  # 1 knows no rewritten vectors, 2 no vectors of captions; writing makes it the newest
+# 1 knows no rewritten vectors, 2 no vectors of captions, 3 no tuned indexes; writing makes it the newest.
+SCHEMA_VERSION = 4
 FILE_NAME = "manifest.json"
 
 
@@ -31,17 +32,66 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True)
+class IndexChoice:
+    """What index was asked for.
+
+    factory        FAISS factory string; None has it chosen by the number of vectors ("auto")
+    memory         bytes that it may take; None: what is free
+    target_recall  recall@10 of text queries against exact search that it is tuned to
+    """
+
+    factory: str | None = None
+    memory: int | None = None
+    target_recall: float = 0.95
+
+
+@dataclass(frozen=True)
+class TuningRecord:
+    """What the settings of the spec were chosen for, and what they reach; recalls are at 10.
+
+    reached              whether the target was, by the queries it was chosen by
+    text, image          recall of queries that took no part in choosing: value, low and high end
+                         of the 95 % interval; image queries are images of the collection
+    p50_ms               of one text query searched alone
+    queries_per_second   of text queries in one batch
+    queries              how many text queries there were, a third of them to measure with
+    texts                where these came from
+    """
+
+    target: float
+    reached: bool
+    text: tuple[float, float, float]
+    image: tuple[float, float, float] | None
+    p50_ms: float
+    queries_per_second: float
+    queries: int
+    texts: str
+
+
+@dataclass(frozen=True)
 class IndexRecord:
     """An index beside the vectors.
 
-    generation  the catalogue's generation when this was written, and its file if the spec needs
-                one; any other value in the catalogue means that the index is out of date
-    rows        vectors in the index
+    generation    the catalogue's generation when this was written, and its file if the spec needs
+                  one; any other value in the catalogue means that the index is out of date
+    rows          vectors to be found; the file may hold more, which are dead
+    choice        None where nothing was asked for
+    trained_rows  how many vectors there were when it was built
+    bytes_per_vector  of its file, then; 0 without one
     """
 
     spec: IndexSpec = field(default_factory=IndexSpec)
     generation: int = 0
     rows: int = 0
+    choice: IndexChoice | None = None
+    trained_rows: int = 0
+    bytes_per_vector: float = 0.0
+    tuning: TuningRecord | None = None
+
+    @property
+    def wanted(self) -> IndexChoice:
+        """What was asked for; by older versions, an index other than "Flat" in so many words."""
+        return self.choice or IndexChoice(None if self.spec.factory == "Flat" else self.spec.factory)
 
 
 @dataclass(frozen=True)
@@ -117,4 +167,12 @@ class Manifest:
 
 
 def _index_record(content: dict) -> IndexRecord:
-    return IndexRecord(spec=IndexSpec.from_dict(content.pop("spec")), **content)
+    spec, choice, tuning = (content.pop(name, None) for name in ("spec", "choice", "tuning"))
+    return IndexRecord(
+        spec=IndexSpec.from_dict(spec),
+        choice=None if choice is None else IndexChoice(**choice),
+        tuning=None if tuning is None else TuningRecord(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in tuning.items()}
+        ),
+        **content,
+    )

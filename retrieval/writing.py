@@ -14,18 +14,20 @@ from filelock import FileLock, Timeout
 
 from retrieval.calibration import FOLDER as CALIBRATION
 from retrieval.catalog import Catalog
-from retrieval.collection import INDEX_FILES, vectors_folders
+from retrieval.collection import vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import sync_folder
 from retrieval.fused import FILE_NAME as FUSED_FILE
+from retrieval.indexed import INDEX_FILES
 from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
 from retrieval.query_cache import FILE_NAME as QUERIES_FILE
+from retrieval.tuning import GENERIC_FILE
 from retrieval.types import Encoder
 
 LOCK_FILE = "writer.lock"
 _OURS = {
     "manifest.json", "catalog.sqlite", "catalog.sqlite-journal", *INDEX_FILES.values(), LOCK_FILE,
-    CALIBRATION, FUSED_FILE, QUERIES_FILE, f"{QUERIES_FILE}-journal",
+    CALIBRATION, FUSED_FILE, QUERIES_FILE, f"{QUERIES_FILE}-journal", GENERIC_FILE,
 }
 
 

@@ -27,11 +27,12 @@ INDEXES = [
     "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
-    "indexes.measure  indexes.biased",
+    "indexes.measure  indexes.biased  indexes.live  indexes.needs  indexes.tune",
     "indexes",
 ]
 RETRIEVAL = [
-    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates",
+    "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates"
+    "  retrieval.generic_queries",
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions"
     "  retrieval.query_grammar  retrieval.query_cache  retrieval.fusion",
     "retrieval.documents  retrieval.captions  retrieval.where",
@@ -41,9 +42,11 @@ RETRIEVAL = [
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show"
     "  retrieval.explain",
     "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
-    "retrieval.searching",
+    "retrieval.searching  retrieval.tuning",
+    "retrieval.indexed",
     "retrieval.collection",
     "retrieval.writing  retrieval.batch  retrieval.named_image",
+    "retrieval.retune",
     "retrieval.maintain  retrieval.compact  retrieval.train  retrieval.duplicate_groups  retrieval.captioning",
     "retrieval.embedded  retrieval.watch",
     "retrieval.classify  retrieval.evaluate  retrieval.exchange  retrieval.serve",
@@ -137,7 +140,7 @@ INSIDE = [
         "retrieval.classify",
     ],
     [
-        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts",
+        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts",
         "retrieval.cli.filters  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
@@ -240,7 +243,7 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.fusion", "retrieval.fused",
+    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.fusion", "retrieval.fused",
       "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),

@@ -59,6 +59,7 @@ def test_package_data_is_what_it_should_be():
     data = {name for name in package_files(ROOT) if not name.endswith(".py")}
     assert data == {
         "indexes/py.typed", "retrieval/py.typed", "retrieval/__init__.pyi", "retrieval/demo/captions.tsv",
+        "retrieval/generic_queries/vocabulary.tsv",
         "retrieval/evaluate/published.csv",
         "retrieval/report/style.css",
         "retrieval/encoders/builtin/MODEL_CARD.md",

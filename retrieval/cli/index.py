@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from retrieval.cli import options
+
+if TYPE_CHECKING:
+    from retrieval.retune import AskedIndex
 
 
 @click.command("index", epilog=options.examples(
@@ -23,8 +27,10 @@ from retrieval.cli import options
     "retrieval index ~/Photos                  # again: only what is new or changed",
     "retrieval index ~/Photos --with-captions  # captions that the source gives can then be found too",
     "retrieval index products.csv --fuse image=0.7,caption=0.3",
+    "retrieval index ~/Photos --index IVF1024,PQ64x4fs --target-recall 0.98",
+    "retrieval index -o Photos.collection --retune    # reads no image",
 ))
-@click.argument("sources", nargs=-1, required=True, type=options.PLACE, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, type=options.PLACE, metavar="SOURCE...")
 @click.option("--output", "-o", type=options.PATH, metavar="COLLECTION",
               help="Where to keep the index.  [default: SOURCE's name + .collection, here]")
 @options.images_of_tables
@@ -43,10 +49,15 @@ from retrieval.cli import options
 @options.precision
 @options.batch_size
 @options.exact_preprocess
+@options.index_factory
+@options.index_memory
+@options.target_recall
+@options.retune
 @options.as_json
 def command(
     sources, output, images, image_column, caption_column, model, rebuild, retry_failed, captions, fuse,
-    frames, video_every, device, precision, batch_size, exact_preprocess, as_json,
+    frames, video_every, device, precision, batch_size, exact_preprocess, factory, memory, target_recall,
+    retune, as_json,
 ) -> None:
     """Make images searchable, or bring a collection up to date.
 
@@ -66,6 +77,9 @@ def command(
     tables drop nothing. Frames of videos and animations are images of their own with
     --video-every and --frames, which later runs have to say too.
 
+    Many images get an approximate index, tuned with texts to a recall that is then on record: see
+    `retrieval info`. With -o and no SOURCE, only the index is changed as its options say.
+
     Interrupt it at any time: the next run goes on from there. The first Ctrl-C commits the batch
     in hand, a second one ends at once.
     """
@@ -76,7 +90,12 @@ def command(
     from retrieval.fused import parse_weights
     from retrieval.corpus.moving import told_passed_over
     from retrieval.maintain import Options, Watcher, index_sources
+    from retrieval.retune import AskedIndex
 
+    asked_index = AskedIndex(factory, memory, target_recall, retune)
+    if not sources:
+        _change_index(output, asked_index, device, precision, as_json)
+        return
     path = output or default_collection(sources)
     weights = None if fuse is None else parse_weights(fuse) or {}
     tables = options.table_options(sources, images, image_column, caption_column)
@@ -90,7 +109,7 @@ def command(
                 [sys.stdin.buffer if source == "-" else source for source in sources], path,
                 Options(
                     model, device, precision, batch_size, exact_preprocess, retry_failed,
-                    captions, frames, video_every, weights,
+                    captions, frames, video_every, weights, asked_index,
                 ),
                 tables=tables,
                 rebuild=rebuild,
@@ -127,6 +146,24 @@ def command(
         "unreadable": len(report.skipped), "encoder": report.encoder,
     }, title=str(report.collection))
     click.echo(f'Search it: retrieval search {out.shell_quoted(report.collection)} "what you look for"')
+
+
+def _change_index(collection: Path | None, asked: AskedIndex, device: str, precision: str, as_json: bool) -> None:
+    """With nothing to read."""
+    from retrieval.cli import output as out
+    from retrieval.cli.index_facts import index_facts, index_table
+    from retrieval.retune import AskedIndex, retune
+
+    if collection is None or asked == AskedIndex():
+        raise click.UsageError(
+            "Missing argument 'SOURCE...'. Without one, -o COLLECTION with --retune, --index, --memory or "
+            "--target-recall changes the index alone."
+        )
+    manifest = retune(collection, asked, device=device, precision=precision)
+    if as_json:
+        out.print_json({"collection": str(collection), **index_facts(manifest.index)})
+    else:
+        out.print_facts(index_table(manifest.index), title=str(collection))
 
 
 def default_collection(sources: Sequence[str]) -> Path:

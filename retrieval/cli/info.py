@@ -18,6 +18,7 @@ WORTH_COMPACTING = 0.2  # share of dead rows from which on it is suggested
 def command(collection, as_json) -> None:
     """Say what COLLECTION holds: images, captions, encoder, index, size on disk, unreadable files."""
     from retrieval.cli import output as out
+    from retrieval.cli.index_facts import index_facts, index_table
     from retrieval.collection import Collection
     from retrieval.fused import in_words
 
@@ -35,7 +36,7 @@ def command(collection, as_json) -> None:
             "encoder": manifest.encoder.name,
             "dimensions": manifest.encoder.dim,
             "fingerprint": manifest.encoder.fingerprint,
-            "index": manifest.index.spec.factory,
+            **index_facts(manifest.index),
             "index_current": all(
                 record.generation == catalog.generation
                 for record in (manifest.index, manifest.captions) if record
@@ -57,8 +58,10 @@ def command(collection, as_json) -> None:
     dead = facts.pop("dead_rows")
     if dead:
         facts["dead rows"] = f"{dead} of {rows} (of what went or changed)"
-    facts["index"] = f"{facts['index']} ({current})"
-    out.print_facts({**facts, "created": created, "on disk": size}, title=str(collection))
+    index = index_table(manifest.index)
+    index["index"] += f" ({current})"
+    facts = {name: value for name, value in facts.items() if name not in index_facts(manifest.index)}
+    out.print_facts({**facts, **index, "created": created, "on disk": size}, title=str(collection))
     if dead > WORTH_COMPACTING * rows:
         click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +82,37 @@ video_every = click.option(
     help="Sample a frame of each video every so many seconds. Without it, videos in folders are passed "
     "over, and a video given by name is sampled every 10 seconds. Needs the extra [video].",
 )
+class _Bytes(click.ParamType):
+    """A size such as 4GB, 500MB or a number of bytes; units are powers of 1,000."""
+
+    name = "size"
+    _UNITS = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+    def convert(self, value, parameter, context):
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(?:(B?)|([KMGT])B?)\s*", value.upper())
+        size = int(float(found[1]) * self._UNITS[found[3] or ""]) if found else 0
+        if size < 1:
+            self.fail(f"{value!r} is not a size. Examples: 4GB, 500MB.", parameter, context)
+        return size
+
+
+index_factory = click.option(
+    "--index", "factory", metavar="auto|FACTORY",
+    help="How vectors are searched: auto (exactly, while that is quick), or a FAISS factory string such as "
+    "Flat, HNSW32 or IVF1024,PQ64x4fs.  [default: as the last run, at first auto]",
+)
+index_memory = click.option(
+    "--memory", type=_Bytes(), metavar="SIZE",
+    help="What the index may take, such as 4GB.  [default: what is free]",
+)
+target_recall = click.option(
+    "--target-recall", type=click.FloatRange(min=0, min_open=True, max=1), metavar="RECALL",
+    help="Share of the true 10 best that a text is to find; an index is tuned to it.  "
+    "[default: as the last run, at first 0.95]",
+)
+retune = click.option("--retune", is_flag=True, help="Choose and tune the index again.")
 no_calibration = click.option(
     "--no-calibration", is_flag=True,
     help="Order images for words by their score alone; see `retrieval calibrate`.",

@@ -98,7 +98,7 @@ def import_embeddings(
         comparison = newcomers.sample.compare(encoder)
         _judge(comparison, embeddings, encoder, force)
         record = EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)
-        Collection(place, Manifest(record), catalog).refresh_index()
+        Collection(place, Manifest(record), catalog).refresh_index(encoder.encode_texts)
     return ImportReport(
         path, source.kind, encoder.name, store.n, newcomers.sample.offered, newcomers.renamed,
         comparison.images, comparison.cosine, newcomers.skipped,

@@ -11,6 +11,7 @@ from benchmarks.suites import composed, scale
 from benchmarks.suites import indexes as index_suite
 from benchmarks.suites.indexes import cheapest, overlap, read_ms
 from benchmarks.suites.server import recall
+from benchmarks.suites.tuning import hit
 from retrieval.types import Hit
 
 NAMES = suites.names()
@@ -116,6 +117,13 @@ def test_reading_once_reads_the_whole_file(tmp_path, monkeypatch):
     assert read == [4950] * 3
 
 
+@pytest.mark.parametrize(("reached", "cheaper", "expected"), [
+    (0.95, None, True), (0.9401, None, True), (0.9399, None, False), (0.9599, 0.959, True),
+    (0.97, 0.949, True), (0.97, 0.951, False), (0.97, None, False),
+])
+def test_a_tuned_index_hits_its_target_within_a_hundredth(reached, cheaper, expected):
+    """Above that too, where the next cheaper setting would miss."""
+    assert hit(0.95, reached, cheaper) is expected
 def test_composed_queries_are_left_out_where_there_are_no_photos(tmp_path, monkeypatch):
     monkeypatch.delenv(composed.FOLDER, raising=False)
     with pytest.raises(LeftOut, match="FLICKR8K names no folder"):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from indexes import IndexSpec
 from retrieval import collection as room
-from retrieval import query
+from retrieval import indexed, query
 from retrieval.catalog import Catalog
 from retrieval.collection import FEW_TEXTS, Collection
 from retrieval.encoders import load_encoder
@@ -236,7 +236,7 @@ class TestIndexFile:
         assert_searches_right(graph, tiny_encoder, truth)
 
     def test_a_current_one_is_used_as_it_is(self, graph, tiny_encoder, truth, monkeypatch):
-        monkeypatch.setattr(room, "build_index", None)
+        monkeypatch.setattr(indexed, "build_index", None)
         assert_searches_right(graph, tiny_encoder, truth)
 
     def test_refreshing_saves_what_is_then_used(self, graph, tiny_encoder, truth, monkeypatch):
@@ -246,7 +246,7 @@ class TestIndexFile:
         manifest = Manifest.load(graph)
         assert (manifest.index.generation, manifest.index.rows) == (before + 1, len(fewer))
         assert manifest.counts == {"images": len(fewer), "failed": 0}
-        monkeypatch.setattr(room, "build_index", None)
+        monkeypatch.setattr(indexed, "build_index", None)
         assert_searches_right(graph, tiny_encoder, fewer)
 
 
@@ -256,7 +256,7 @@ class TestFlat:
     @pytest.fixture(autouse=True)
     def nothing_is_built(self, monkeypatch):
         for name in ("build_index", "load_index", "save_index"):
-            monkeypatch.setattr(room, name, None)
+            monkeypatch.setattr(indexed, name, None)
 
     def test_it_has_no_file(self, made, tiny_encoder, truth):
         assert Manifest.load(made).index.spec == IndexSpec("Flat")

@@ -7,7 +7,7 @@ import pytest
 from indexes import IndexSpec
 from retrieval import __version__
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
-from retrieval.manifest import FILE_NAME, SCHEMA_VERSION, EncoderRecord, IndexRecord, Manifest
+from retrieval.manifest import FILE_NAME, SCHEMA_VERSION, EncoderRecord, IndexChoice, IndexRecord, Manifest, TuningRecord
 
 ENCODER = EncoderRecord("ViT-B-32/laion2b", 512, "0123-4567-89ab")
 
@@ -23,7 +23,10 @@ def change(folder, **changes):
 def test_what_is_saved_is_loaded(tmp_path):
     manifest = Manifest(
         ENCODER,
-        IndexRecord(IndexSpec("IVF256,Flat", nprobe=16, seed=3), generation=7, rows=41),
+        IndexRecord(
+            IndexSpec("IVF256,Flat", nprobe=16, seed=3), 7, 41, IndexChoice("IVF256,Flat", 10**9, 0.9), 40, 132.5,
+            TuningRecord(0.9, True, (0.91, 0.9, 0.92), (0.95, 0.94, 0.96), 0.5, 2100.0, 1000, "captions"),
+        ),
         IndexRecord(IndexSpec("HNSW32"), generation=7, rows=205),
         {"images": 41, "failed": 2},
     )
@@ -47,9 +50,13 @@ def test_a_person_can_read_the_file(tmp_path):
         "encoder": {"name": "local-dir:/modèle", "dim": 512, "fingerprint": "f"},
         "index": {
             "spec": {"factory": "Flat", "metric": "inner_product", "nprobe": None,
-                     "ef_search": None, "seed": 0},
+                     "ef_search": None, "seed": 0, "refine": None},
             "generation": 0,
             "rows": 0,
+            "choice": None,
+            "trained_rows": 0,
+            "bytes_per_vector": 0.0,
+            "tuning": None,
         },
         "captions": None,
         "counts": {},
@@ -57,6 +64,15 @@ def test_a_person_can_read_the_file(tmp_path):
         "software": "s",
         "schema_version": SCHEMA_VERSION,
     }
+
+
+@pytest.mark.parametrize(("factory", "wanted"), [("Flat", None), ("HNSW32", "HNSW32")])
+def test_an_index_of_schema_3_was_asked_for_in_so_many_words_unless_it_is_flat(tmp_path, factory, wanted):
+    spec = {"factory": factory, "metric": "inner_product", "nprobe": None, "ef_search": None, "seed": 0}
+    change(tmp_path, schema_version=3, index={"spec": spec, "generation": 4, "rows": 9})
+    record = Manifest.load(tmp_path).index
+    assert record == IndexRecord(IndexSpec(factory), 4, 9)
+    assert record.wanted == IndexChoice(wanted, None, 0.95)
 
 
 class TestRefusals:
@@ -83,7 +99,7 @@ class TestRefusals:
     def test_a_newer_schema(self, tmp_path):
         change(tmp_path, schema_version=SCHEMA_VERSION + 1, software="crossmodal-retrieval 9.1", novelty=[1])
         message = self.refused(SchemaError, tmp_path)
-        assert "written by a newer version (crossmodal-retrieval 9.1, schema 4; this one reads up to 3)" in message
+        assert "written by a newer version (crossmodal-retrieval 9.1, schema 5; this one reads up to 4)" in message
         assert "Please upgrade: pip install --upgrade crossmodal-retrieval" in message
 
     @pytest.mark.parametrize(
