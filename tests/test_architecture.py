@@ -22,7 +22,7 @@ INDEXES = [
     "indexes.matches  indexes.vectors  indexes.layers",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters",
-    "indexes.filtered",
+    "indexes.filtered  indexes.suggest",
     "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
