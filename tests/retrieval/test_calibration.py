@@ -99,7 +99,7 @@ class TestFile:
             calibration_of(tmp_path, "builtin")
 
     def test_switched_off_is_none_even_for_the_builtin_encoder(self, tmp_path):
-        assert calibration_of(tmp_path, "builtin").source.endswith("training split")
+        assert calibration_of(tmp_path, "builtin").source.endswith("train split")
         assert calibration_of(tmp_path, "ViT-B-32/openai") is None
         Calibration.off().save(tmp_path / "calibration" / "references.safetensors")
         assert calibration_of(tmp_path, "builtin") is None
