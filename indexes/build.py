@@ -99,9 +99,7 @@ def add_vectors(
     mapped = isinstance(faiss_index, faiss.IndexIDMap)
     follow = not mapped and np.array_equal(rows, np.arange(n, n + m))
     if not (mapped or follow):
-        faiss_index = faiss.IndexIDMap(faiss_index)
-        faiss.copy_array_to_vector(held, faiss_index.id_map)
-        faiss_index.ntotal = n
+        faiss_index = _numbered(faiss_index, held)
     try:
         _add(faiss_index, vectors, m, None if follow else rows, progress)
     except _FaissRefused:
@@ -109,6 +107,15 @@ def add_vectors(
             f'FAISS could not add {m} vectors to "{index.spec.factory}". Build it anew.'
         ) from None
     return VectorIndex(faiss_index, index.spec)
+
+
+def _numbered(index: faiss.Index, rows: np.ndarray) -> faiss.Index:
+    """Return an IDMap around an index that holds vectors already, which FAISS makes of empty ones only."""
+    mapped = faiss.IndexIDMap(faiss.IndexFlatIP(index.d))
+    mapped.index, mapped.referenced_objects = index, [index]
+    faiss.copy_array_to_vector(rows, mapped.id_map)
+    mapped.ntotal = index.ntotal
+    return mapped
 
 
 def _add(

@@ -10,7 +10,7 @@ import pytest
 
 from indexes import build
 from indexes import vectors as vectors_module
-from indexes.build import build_index
+from indexes.build import add_vectors, build_index
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.exact import exact_search
 from indexes.layers import layers
@@ -236,3 +236,24 @@ def test_pca_keeps_inner_products_as_they_are(unit_vectors: Any) -> None:
     found, truth = index.search(queries, 5), exact_search(vectors, queries, 5)
     np.testing.assert_array_equal(found.rows, truth.rows)
     np.testing.assert_allclose(found.scores, truth.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW16", "SQfp16", "PCA16,IVF4,Flat"])
+@pytest.mark.parametrize("first", [np.arange(400), np.arange(400) * 2], ids=["all rows", "gaps"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_vectors_are_added_behind_those_that_are_there(factory, first, step, corpus, queries):
+    """As if all had been there from the start, but for what training with fewer changes."""
+    index = build_index(corpus[:400], IndexSpec(factory, nprobe=8 if "IVF" in factory else None), rows=first, device="cpu")
+    more = first[-1] + 1 + step * np.arange(200)
+    index = add_vectors(index, corpus[400:], more)
+    rows = np.concatenate([first, more])
+    np.testing.assert_array_equal(index.rows, rows)
+    found = index.search_exhaustively(corpus[[5, 399, 400, 599]], 1).rows[:, 0]
+    np.testing.assert_array_equal(found, rows[[5, 399, 400, 599]])
+    assert index.n == 600
+
+
+def test_rows_that_are_there_cannot_be_added(corpus):
+    index = build_index(corpus[:10], IndexSpec("Flat"), device="cpu")
+    with pytest.raises(VectorError, match="row 9 cannot be added behind row 9"):
+        add_vectors(index, corpus[10:12], np.array([9, 10]))

@@ -259,3 +259,12 @@ def test_another_metric(saved: Path) -> None:
 def test_a_loaded_index_is_a_vector_index(saved: Path) -> None:
     loaded = load_index(os.fspath(saved), FLAT)
     assert isinstance(loaded, VectorIndex) and loaded.spec == FLAT
+
+
+def test_rows_of_another_source_are_refused(tmp_path: Path, corpus: np.ndarray) -> None:
+    spec = IndexSpec("IVF4,Flat")
+    save_index(build_index(corpus, spec, device="cpu"), tmp_path / "x.faiss", source="vectors-1")
+    assert load_index(tmp_path / "x.faiss", spec, source="vectors-1").n == 600
+    assert load_index(tmp_path / "x.faiss", spec).n == 600
+    with pytest.raises(IndexFileError, match="built with source vectors-1, but vectors-2 is asked for"):
+        load_index(tmp_path / "x.faiss", spec, source="vectors-2")

@@ -146,3 +146,21 @@ def test_exact_search_recalls_itself(corpus: np.ndarray, queries: np.ndarray) ->
     exact: Matches = exact_search(corpus, queries, 20)
     np.testing.assert_array_equal(ann_recall_at_k(exact.rows, exact, 20), np.ones(20))
     np.testing.assert_array_equal(ann_recall_at_k(exact.rows[:, 10:], exact, 10), np.zeros(20))
+
+
+@pytest.mark.parametrize(("recalls", "queries", "low", "high"), [
+    ([1.0, 0.0] * 50, 100, 0.4038, 0.5962),  # 50 of 100: Wilson's interval
+    ([1.0] * 19, 19, 0.8318, 1.0),  # 19 / (19 + 1.96^2)
+    ([0.75, 0.25] * 50, 100, 0.4512, 0.5488),  # tells as much as 400 of yes or no
+])
+def test_the_interval_of_a_recall(recalls: list[float], queries: int, low: float, high: float) -> None:
+    found = recall_module.recall_estimate(np.array(recalls))
+    assert (found.value, found.queries) == (np.mean(recalls), queries)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(("ties", "expected"), [(False, 1 / 3), (True, 2 / 3)])
+def test_rows_in_further_columns_stand_in_for_the_last_place(ties: bool, expected: float) -> None:
+    """Of rows 1 to 5 the third, fourth and fifth score alike: 4 and 5 make up for 3 alone."""
+    exact = Matches(np.array([[0.9, 0.8, 0.7, 0.7, 0.7]], np.float32), np.array([[1, 2, 3, 4, 5]]))
+    assert ann_recall_at_k(np.array([[1, 5, 4]]), exact, 3, ties=ties)[0] == pytest.approx(expected)

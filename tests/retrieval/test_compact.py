@@ -128,7 +128,7 @@ class TestCompact:
         before = answers(holey, tiny_encoder)
         assert Manifest.load(holey).schema_version == 1
         compact(holey)
-        assert Manifest.load(holey).schema_version == SCHEMA_VERSION == 3
+        assert Manifest.load(holey).schema_version == SCHEMA_VERSION == 4
         assert answers(holey, tiny_encoder) == before
 
     def test_a_rebuild_replaces_it(self, holey, photo_folder, tiny_encoder):

@@ -20,7 +20,7 @@ from retrieval.vectors import VectorStore
 
 DIM, FIRST = 32, 2000
 MADE = vectors_with_gap(5000, 1300, DIM, rank=16, clusters=60, seed=5)
-UNSEEN = MADE.queries[1000:]
+UNSEEN = MADE.queries[1000:1200]
 
 
 def encode(texts):
@@ -198,6 +198,15 @@ class TestChange:
         record = refresh(path, forbidden)
         assert (record.rows, record.trained_rows) == (2510, 1950)
         assert recall(path, range(90, 2600)) >= 0.9
+
+    def test_rows_of_captions_lie_in_between(self, built, monkeypatch):
+        monkeypatch.setattr(indexed, "build_index", None)
+        with Catalog.open(built, writable=True) as catalog:
+            rows = VectorStore(built / "vectors", DIM, catalog.vector_rows).append(MADE.queries[:10])
+            catalog.commit_texts([f"text {number}" for number in range(10)], rows)
+        add(built, FIRST, 2400)
+        assert refresh(built, forbidden).rows == 2400
+        assert recall(built, range(2400)) >= 0.9
 
     def test_codes_are_refined_with_the_vectors(self, path):
         record = refresh(path, choice=IndexChoice("IVF32,PQ8x4fs", target_recall=0.97))
