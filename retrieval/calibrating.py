@@ -26,6 +26,7 @@ _WEIGHTS, _NEAREST = (0.0, 0.25, 0.5, 0.75, 1.0), (16, 64, 128, 256)
 _LEAST_IMAGES, _HELD_OUT = 100, 1000  # captioned images: to measure with at all, and at most
 _COMPETING = 50_000  # images that held-out captions are asked of, at most
 _TEXTS_AT_ONCE = 1024
+_FLOOR = 1  # percentile of the captioned images' biases
 
 Progress = Callable[[int, int], None]
 
@@ -61,7 +62,7 @@ class _Held:
     """Captions that are no references: vectors (c, d), and of images (n, d) the right one for each."""
 
     texts: np.ndarray
-    images: np.ndarray
+    images: np.ndarray  # those that captions are of come first
     owners: np.ndarray
 
     def of(self, chosen: np.ndarray) -> _Held:
@@ -180,9 +181,11 @@ def _chosen(calibration: Calibration, held: _Held) -> tuple[Calibration, Calibra
             if total > most:
                 best, most = (weight, k, weight * nearest), total
     weight, k, biases = best
+    floor = float(np.percentile(biases[: int(held.owners.max()) + 1], _FLOOR))
+    biases = np.maximum(biases, np.float32(floor))
     before, after = measuring.hits(), measuring.hits(biases)
     owners = measuring.owners
-    chosen = Calibration(calibration.references, calibration.hashes, weight, k, calibration.source)
+    chosen = Calibration(calibration.references, calibration.hashes, weight, k, calibration.source, floor)
     return chosen, CalibrationReport(
         weight, k, len(calibration.references), len(owners), len(held.images),
         before={at: _estimate(before[at], owners) for at in KS},

@@ -3,14 +3,16 @@
 Nearest Neighbor Normalization (Chowdhury et al. 2024, arXiv 2410.24114): an image's bias says how
 close it is to captions of other images, and is taken from its score for every text query.
 
-    bias(i)  = weight * mean of the k highest scores of image i over reference captions
+    bias(i)  = max(floor, weight * mean of the k highest scores of image i over reference captions)
     order by   score(t, i) - bias(i)
 
     photos.collection/calibration/
       references.safetensors      captions' vectors and the hashes of their texts, weight, k
       biases-<digest>-<n>.npy     derived: bias of every vector row, of these references, after n rewrites
 
-The built-in encoder comes with references of its own; a collection's file has the last word.
+The floor is ours: without it what is far from all captions, a page of text among photos, would
+come before a photo that fits. The built-in encoder comes with references of its own; a
+collection's file has the last word.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Calibration:
     hashes      (r,) int64 of their texts: see `text_hash`
     weight, k   see the formula above; a weight of 0 means that calibration is off
     source      where the captions came from, for people
+    floor       no bias is lower: what nearly all images reach that are like the captions; None for no limit
     """
 
     references: np.ndarray
@@ -54,6 +57,7 @@ class Calibration:
     weight: float = WEIGHT
     k: int = K
     source: str = ""
+    floor: float | None = None
 
     @classmethod
     def off(cls) -> Calibration:
@@ -63,7 +67,7 @@ class Calibration:
     def digest(self) -> str:
         """Names what the biases depend on."""
         digest = hashlib.sha256(self.references.tobytes())
-        digest.update(f"{self.references.shape} {self.weight} {self.k}".encode())
+        digest.update(f"{self.references.shape} {self.weight} {self.k} {self.floor}".encode())
         return digest.hexdigest()[:12]
 
     def biases(self, vectors: Any, start: int = 0) -> np.ndarray:
@@ -80,7 +84,7 @@ class Calibration:
             block = block / np.linalg.norm(block, axis=1, keepdims=True)
             nearest = np.partition(block @ references, -k, axis=1)[:, -k:]  # (b, k)
             biases[first - start : first - start + len(block)] = self.weight * nearest.mean(axis=1)
-        return biases
+        return biases if self.floor is None else np.maximum(biases, np.float32(self.floor))
 
     def known_among(self, texts: Sequence[str]) -> int:
         """How many of the texts are references."""
@@ -88,7 +92,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Raises OSError."""
-        about = {"weight": self.weight, "k": self.k, "source": self.source}
+        about = {"weight": self.weight, "k": self.k, "source": self.source, "floor": self.floor}
         tensors = {"references": np.ascontiguousarray(self.references), "hashes": self.hashes}
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, save(tensors, metadata={"calibration": json.dumps(about)}))

@@ -14,6 +14,10 @@ from retrieval.types import Encoder
 COUNT = 2000  # 10,000 would weigh 10 MB
 WEIGHT, K = 0.5, 16  # best for captions of the photos held out, with so many references
 HELD_OUT = 1000
+# The first percentile of the biases of 1,000 training photos. Among the demo's pictures, many of them no such
+# photos, R@1 is 58 % with it as without calibration, and 53 % without the floor; on the test split nothing moves
+# by more than 0.2 points.
+FLOOR = 0.146
 
 
 def write_references(
@@ -37,7 +41,8 @@ def write_references(
     hashes = np.sort(np.random.default_rng(seed).choice(np.array(kept, np.int64), count, replace=False))
     vectors = encoder.encode_texts([texts[one] for one in hashes.tolist()])
     references = Calibration(
-        vectors.astype(np.float16), hashes, WEIGHT, K, f"{count:,} captions of the {captions.stem} {split} split"
+        vectors.astype(np.float16), hashes, WEIGHT, K, f"{count:,} captions of the {captions.stem} {split} split",
+        FLOOR,
     )
     references.save(output)
     return references

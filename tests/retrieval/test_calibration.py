@@ -31,6 +31,13 @@ class TestBiases:
         np.testing.assert_allclose(biases, [0.25, 0.35, 0], atol=3e-4)
         assert biases.dtype == np.float32
 
+    def test_none_is_below_the_floor(self):
+        references = np.array([[1, 0], [0, 1], [-1, 0]], np.float16)
+        calibration = Calibration(references, np.zeros(3, np.int64), weight=0.5, k=2, floor=0.3)
+        biases = calibration.biases(np.array([[1, 0], [0.6, 0.8], [0, -1]], np.float16))
+        np.testing.assert_allclose(biases, [0.3, 0.35, 0.3], atol=3e-4)
+        assert biases.dtype == np.float32
+
     def test_more_nearest_than_references_are_all(self):
         calibration = Calibration(np.array([[1, 0], [0, 1]], np.float16), np.zeros(2, np.int64), 1.0, 128)
         np.testing.assert_allclose(calibration.biases(np.array([[1.0, 0.0]], np.float32)), [0.5])
@@ -75,20 +82,21 @@ class TestBiases:
 
 class TestFile:
     def test_comes_back_as_it_was(self, tmp_path):
-        saved = Calibration(np.eye(3, dtype=np.float16), np.array([1, -2, 3]), 0.5, 7, "captions.csv")
+        saved = Calibration(np.eye(3, dtype=np.float16), np.array([1, -2, 3]), 0.5, 7, "captions.csv", 0.125)
         saved.save(tmp_path / "calibration" / "references.safetensors")
         loaded = calibration_of(tmp_path, "anything")
         np.testing.assert_array_equal(loaded.references, saved.references)
         assert loaded.references.dtype == np.float16
         assert loaded.hashes.tolist() == [1, -2, 3]
-        assert (loaded.weight, loaded.k, loaded.source) == (0.5, 7, "captions.csv")
+        assert (loaded.weight, loaded.k, loaded.source, loaded.floor) == (0.5, 7, "captions.csv", 0.125)
         assert loaded.digest == saved.digest
 
     def test_other_settings_have_another_digest(self):
         references, hashes = np.eye(3, dtype=np.float16), np.zeros(3, np.int64)
         made = [Calibration(references, hashes, 0.5, 7), Calibration(references, hashes, 0.5, 8),
-                Calibration(references, hashes, 0.75, 7), Calibration(references[:2], hashes, 0.5, 7)]
-        assert len({one.digest for one in made}) == 4
+                Calibration(references, hashes, 0.75, 7), Calibration(references[:2], hashes, 0.5, 7),
+                Calibration(references, hashes, 0.5, 7, floor=0.1)]
+        assert len({one.digest for one in made}) == 5
 
     @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"\x08\0\0\0\0\0\0\0{}      "])
     def test_a_damaged_one_says_what_to_do(self, tmp_path, content):

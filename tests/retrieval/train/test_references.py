@@ -24,6 +24,7 @@ def test_captions_of_training_photos_that_are_asked_nowhere(captions, tmp_path, 
     texts = ["a boat", "a house", "a tree"]  # not the dog and cat held out, nor the car of the test
     assert sorted(written.hashes.tolist()) == sorted(map(text_hash, texts))
     assert (written.weight, written.k, written.source) == (0.5, 16, "3 captions of the photos train split")
+    assert written.floor == room.FLOOR
     vectors = dict(zip(map(text_hash, texts), tiny_encoder.encode_texts(["A  boat", "a house", "a tree"])))
     expected = np.stack([vectors[one] for one in written.hashes.tolist()])
     np.testing.assert_allclose(written.references.astype(np.float32), expected, atol=1e-3)
