@@ -181,6 +181,8 @@ class _Search:
         good = [point for point in points if self.reaches(point)]
         if not good:
             return max(points, key=lambda point: self._evaluated(point)[0].value)
+        # Whatever a clock says: with less of everything no search takes longer.
+        good = [point for point in good if not any(_is_less(other, point) for other in good)]
         quickest = min(self._evaluated(point)[1] for point in good)
         # Alone, a query costs otherwise than in a batch: of those that do well in one, both count.
         near = [point for point in good if self._evaluated(point)[1] <= 1.5 * quickest]
@@ -197,6 +199,11 @@ class _Search:
             recall, took = _recall(self._index, self._queries, self._exact, point)
             self._tried[key] = recall_estimate(recall, z=_MARGIN), took / len(self._queries)
         return self._tried[key]
+
+
+def _is_less(point: Point, other: Point) -> bool:
+    """Whether no setting of a point is above that of another, and one is below."""
+    return point != other and all(value <= other[name] for name, value in point.items())
 
 
 def _visits(index: VectorIndex | RefinedIndex) -> tuple[str | None, int, int]:

@@ -19,7 +19,7 @@ def package_files(root: Path) -> set[str]:
         path.relative_to(root).as_posix()
         for package in PACKAGES
         for path in (root / package).rglob("*")
-        if path.suffix in {".py", ".pyi", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css"}
+        if path.suffix in {".py", ".pyi", ".typed", ".tsv", ".csv", ".json", ".safetensors", ".md", ".css", ".txt"}
     }
 
 
@@ -61,10 +61,12 @@ def test_package_data_is_what_it_should_be():
         "indexes/py.typed", "retrieval/py.typed", "retrieval/__init__.pyi", "retrieval/demo/captions.tsv",
         "retrieval/generic_queries/vocabulary.tsv",
         "retrieval/evaluate/published.csv",
+        "retrieval/rank/background.txt",
         "retrieval/report/style.css",
         "retrieval/encoders/builtin/MODEL_CARD.md",
         "retrieval/encoders/builtin/fingerprint.json",
         "retrieval/encoders/builtin/open_clip_config.json",
         "retrieval/encoders/builtin/projections.safetensors",
+        "retrieval/encoders/builtin/references.safetensors",
         "retrieval/encoders/builtin/training.json",
     }

@@ -108,7 +108,7 @@ def refine(
         counts = {int(order[one.position]): one.duplicates for one in kept}
         order = order[[one.position for one in kept]].astype(np.int64)
     # Scores fall, but for what calibration moves: where the last quarter is too low all that follow are.
-    more = len(order) < k and (how.min_score is None or bool(good[-(n // 4) :].any()))
+    more = len(order) < k and (how.min_score is None or not n or bool(good[-(n // 4) :].any()))
     if how.diverse is not None:
         leading = order[: candidates_for(k)]
         by = candidates.scores if how.rerank is None else _ranks_as_scores(order, n)

@@ -12,7 +12,8 @@ ROWS = Rows(STORED, 4, 2, None)
 
 def near(rows: list[list[int]]) -> Candidates:
     scores = np.zeros((len(rows), len(rows[0])), np.float32)
-    return Candidates(scores, np.array(rows), fixed=np.zeros((len(rows), 1)), share=0.0)
+    beyond = np.full(len(rows), -np.inf, np.float32)
+    return Candidates(scores, np.array(rows), beyond, fixed=np.zeros((len(rows), 1)), share=0.0)
 
 
 def test_true_scores_decide_and_equal_ones_come_by_lower_row() -> None:

@@ -42,8 +42,8 @@ def test_a_notebook_shows_thumbnails(photo_folder):
 
 def test_the_three_lines_of_the_manual(photo_folder, tmp_path, collection_of_words):
     collection_of_words(tmp_path / "photos.collection", {
-        photo_folder / "rocket.jpg": "a rocket", photo_folder / "chelsea.png": "a cat"})
-    results = Collection.open(tmp_path / "photos.collection").search("a cat", k=2)
+        photo_folder / "rocket.jpg": "a rocket at night", photo_folder / "chelsea.png": "a cat that looks up"})
+    results = Collection.open(tmp_path / "photos.collection").search("a cat that looks up", k=2)
     assert isinstance(results, Results)
     assert [(hit.rank, hit.id) for hit in results] == [(1, "chelsea.png"), (2, "rocket.jpg")]
     assert results[0].score > 0.999 > results[1].score

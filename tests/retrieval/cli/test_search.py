@@ -191,7 +191,7 @@ class TestBatches:
             (["--queries", "{file}"], 1, "There are no queries in the file"),
             (["--queries", "no-such-file"], 1, "no-such-file: No such file"),
             (["-", "-k", "99"], 1, "k is 99"),
-            ([], 2, "Missing argument 'QUERY...'"),
+            ([], 2, "There is no query."),
         ],
     )
     def test_refused(self, run, collection, tmp_path, arguments, status, said):
