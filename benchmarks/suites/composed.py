@@ -153,5 +153,5 @@ def _collection(source: Path, captions: Mapping[str, list[str]], work: Path, mod
 
     unpacked = kept(work / "flickr8k-test", unpack)
     path = work / f"flickr8k-test-{model}-schema-{SCHEMA_VERSION}.collection"
-    index_sources([unpacked / "captions.tsv"], path, Options(model, captions=True))
-    return path
+    options = Options(model, captions=True)
+    return kept(path, lambda beside: index_sources([unpacked / "captions.tsv"], beside, options))

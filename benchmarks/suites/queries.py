@@ -195,7 +195,8 @@ def _made_up(settings: Mapping[str, Any], work: Path) -> Any:
     encoder = EncoderRecord(BUILTIN, 512, published()["fingerprint"])
     name = f"queries-{settings['vectors']}-{settings['index']}-schema-{SCHEMA_VERSION}.collection"
     spec = IndexSpec(settings["index"])
-    return Collection.open(kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec)))
+    made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec))
+    return Collection.open(made, remember_queries=False)
 
 
 def _python(*arguments: str) -> str:
