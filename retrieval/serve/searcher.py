@@ -51,7 +51,8 @@ class Searcher:
     def __init__(self, path: Path, *, device: str = "auto", precision: str = "auto"):
         """Load encoder and index. Raises as `Collection.open`, its `load_encoder` and `index` do."""
         self._path = path
-        self._how = {"device": device, "precision": precision}
+        # What others ask is not written down: the encoder is loaded anyway.
+        self._how = {"device": device, "precision": precision, "remember_queries": False}
         self._collection: Collection | None = None
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._closing = False
