@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import engines, peers
 from benchmarks.case import LeftOut
+from benchmarks.suites.indexes import overlap
 from benchmarks.vectors_with_gap import vectors_with_gap
 from indexes import exact_search
 
@@ -31,9 +32,9 @@ def test_every_engine_finds_what_exact_search_finds_once_it_looks_everywhere(eng
     engine.save(engine.build(made.documents), tmp_path / "index")
     index = engine.load(tmp_path / "index", stored)
     truth = exact_search(stored if engine.reads_stored else made.documents, made.queries, 5).rows
-    if isinstance(engine, peers.Scann):  # its bfloat16 swaps neighbours of nearly equal score
+    if type(engine).__module__ == peers.__name__:  # graphs built by two threads, and bfloat16, may miss one
         found = engine.search(index, made.queries, 5, **everything)
-        assert np.mean([set(a) == set(b) for a, b in zip(found.tolist(), truth.tolist())]) > 0.8
+        assert found.shape == truth.shape and overlap(found, truth) >= 0.95
         return
     assert engine.search(index, made.queries, 5, **everything).tolist() == truth.tolist()
     assert engine.search(index, made.queries[:1], 5, **everything).tolist() == truth[:1].tolist()
