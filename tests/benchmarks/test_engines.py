@@ -21,7 +21,7 @@ EVERYTHING = [
     (engines.Numpy(), {}),
     *([(peers.Hnswlib(), {"width": 500})] if find_spec("hnswlib") else []),
     *([(peers.Usearch(), {"width": 500})] if find_spec("usearch") else []),
-    *([(peers.Scann(), {"leaves": 22, "reorder": 500})] if find_spec("scann") else []),
+    # Not ScaNN: loaded into a process where usearch is, it has ended the process.
 ]
 
 
@@ -32,7 +32,7 @@ def test_every_engine_finds_what_exact_search_finds_once_it_looks_everywhere(eng
     engine.save(engine.build(made.documents), tmp_path / "index")
     index = engine.load(tmp_path / "index", stored)
     truth = exact_search(stored if engine.reads_stored else made.documents, made.queries, 5).rows
-    if type(engine).__module__ == peers.__name__:  # graphs built by two threads, and bfloat16, may miss one
+    if type(engine).__module__ == peers.__name__:  # graphs built by two threads may miss one
         found = engine.search(index, made.queries, 5, **everything)
         assert found.shape == truth.shape and overlap(found, truth) >= 0.95
         return
