@@ -109,7 +109,7 @@ INSIDE = [
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.projection_loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [

@@ -6,107 +6,136 @@ import shlex
 
 import click
 
-from retrieval.cli import options
+from retrieval.cli import options, train_options
 
 
 @click.command("train", epilog=options.examples(
     "retrieval train ~/products --captions products.csv -o products-model",
     "retrieval train train.tar --captions captions.tsv --split train -o model --held-out 500",
-    "retrieval index ~/products --model products-model",
+    "retrieval train ~/plants --captions plants.csv --train-image all --train-text none -o plants-model",
+    "retrieval train ~/plants --captions plants.csv --model ViT-B-32 --lora 8 -o plants-model",
+    "retrieval train ~/plants --captions plants.csv --image-tower vgg16 --text-tower gru -o classic",
+    "torchrun --nproc-per-node 4 -m retrieval train shards-{000..099}.tar --architecture ViT-B-16 -o scratch",
     "retrieval train ~/products --captions products.csv --task match -o products-match",
     'retrieval search products.collection "a blue cup" --rerank products-match',
 ))
 @click.argument("images", type=options.PATH)
-@options.captions
+@options.optional_captions
 @options.split
 @click.option("--output", "-o", type=options.PATH, required=True, metavar="FOLDER",
               help="Where to write the model, an open_clip folder for --model.")
 @click.option("--task", type=click.Choice(["embed", "match"]), default="embed", show_default=True,
               help="embed: an encoder. match: a cross-encoder on the built-in encoder's towers, for `search --rerank`.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
-              help="With --task match: stop training after M minutes, tower tokens aside.")
 @click.option("--held-out", type=click.IntRange(min=0), metavar="N",
               help="Photos kept apart to measure recall on.  [default: a tenth, at most 1000]")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the photos.")
-@click.option("--train-batch-size", "train_batch_size", type=click.IntRange(min=2),
+@click.option("--train-batch-size", "batch_size", type=click.IntRange(min=2),
               help="Pairs that compete with each other in a step.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True),
               help="Highest step size, after warming up.")
-@click.option("--prototype-share", type=click.FloatRange(0, 1),
-              help="Pairs per real pair made from what the image tower's classifier knows; more keeps "
-              "more general vocabulary, 0 learns from your captions alone.")
 @click.option("--dim", type=click.IntRange(min=2), help="Dimensions of the shared space.")
-@click.option("--views", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Augmented copies of each photo.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="The same seed gives the same model.")
+@click.option("--prototype-share", type=click.FloatRange(0, 1),
+              help="Of projections: pairs per real pair made from what the image tower's classifier knows; more "
+              "keeps more general vocabulary, 0 learns from your captions alone.")
+@click.option("--views", type=click.IntRange(min=1), help="Of projections: augmented copies of each photo.  [default: 8]")
 @click.option("--projections-only", is_flag=True,
-              help="Write the trained tensors without the towers, as the built-in encoder ships.")
+              help="Write projections without the towers, as the built-in encoder ships.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
+              help="With --task match: stop training after M minutes, tower tokens aside.")
+@train_options.towers
 @options.device
 @options.as_json
-def command(images, captions, split, output, task, minutes, held_out, epochs, train_batch_size, learning_rate,
-            prototype_share, dim, views, seed, projections_only, device, as_json) -> None:
-    """Train an encoder on IMAGES (a folder, or a .tar) and their captions.
+def command(images, captions, split, output, task, device, as_json, **given) -> None:
+    """Train an encoder on IMAGES (a folder, archive, shards or a table) and their captions.
 
-    Both towers stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two projections into
-    one space are trained contrastively. Tower outputs are kept in the cache folder, so training
-    again with other settings takes a minute or two.
+    Without options about towers these stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two
+    projections into one space are trained contrastively. Tower outputs are kept in the cache folder, so
+    training again with other settings takes a minute or two.
+
+    With options about towers (--model, --architecture, --image-tower, --train-image, --lora, ...) towers learn
+    too, from photos augmented anew in each epoch. Checkpoints are kept in FOLDER; --resume goes on from them.
+    The epoch with the best recall over the held-out photos is what comes out.
 
     With --task match it is a small transformer that reads a text and an image together. It is trained
     to tell a caption's image from those that the built-in encoder confuses with it.
     """
+    given = {name: value for name, value in given.items() if value not in (None, False) or name == "flip" and value is False}
+    kind = task if task == "match" else "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
+    _refuse_unfit(kind, given)
+    run = {"match": _match, "towers": _towers, "projections": _projections}[kind]
+    run(images, captions, split, output, device, as_json, given)
+
+
+_SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
+_FIT = {
+    "match": _SHARED | {"minutes"},
+    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "projections_only"},
+    "towers": _SHARED | {"held_out", "dim"} | train_options.ABOUT_TOWERS,
+}
+_WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
+          "towers": "where towers learn"}
+
+
+def _refuse_unfit(kind, given) -> None:
+    unfit = sorted(set(given) - _FIT[kind])
+    if unfit == ["minutes"]:
+        raise click.UsageError("--minutes is for --task match.")
+    if unfit:
+        name = unfit[0].replace("_", "-").replace("batch-size", "train-batch-size")
+        raise click.UsageError(f"--{name} means nothing {_WHERE[kind]}.")
+
+
+def _projections(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.cli import output as out
-    from retrieval.train.loop import Settings
-    from retrieval.train.pairs import read_pairs
+    from retrieval.train.projection_loop import Settings
     from retrieval.train.projections import Watcher, train_projections
 
-    given = {"epochs": epochs, "batch_size": train_batch_size, "learning_rate": learning_rate,
-             "prototype_share": prototype_share, "dim": dim, "seed": seed}
-    given = {name: value for name, value in given.items() if value is not None}
-    if task == "match":
-        _check_match(given, held_out, projections_only)
-        _train_match(images, captions, split, output, minutes, given, device, as_json)
-        return
-    if minutes is not None:
-        raise click.UsageError("--minutes is for --task match.")
-    settings = Settings(**given)
-    pairs = read_pairs(images, captions, split=split)
-    if pairs.missing:
-        click.echo(f"Warning: {pairs.missing} captioned images are not in {images}.", err=True)
-    apart = min(1000, len(pairs.photos) // 10) if held_out is None else held_out
+    views, alone, apart = given.pop("views", 8), given.pop("projections_only", False), given.pop("held_out", None)
+    pairs = _pairs(images, captions, split)
     with out.progress_bar("Tower outputs") as (set_total, advance):
         set_total(len(pairs.photos) * views)
         outcome = train_projections(
-            pairs, output, settings, views=views, held_out=apart,
-            projections_only=projections_only, device=device,
-            watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report),
+            pairs, output, Settings(**given), views=views, held_out=_held_out(apart, pairs),
+            projections_only=alone, device=device,
+            watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report_every_tenth),
         )
-    if as_json:
-        from dataclasses import asdict
-
-        out.print_json({"model": str(output), **asdict(outcome)})
-        return
-    out.print_facts({
+    _show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "loss": outcome.final.loss,
         "temperature": outcome.final.temperature,
-        **{f"held-out {direction.replace('_', ' ')}":
-           ", ".join(f"{name} {value}" for name, value in scores.items())
-           for direction, scores in outcome.validation.items()},
-    }, title=str(output))
-    if not projections_only:
-        click.echo(f"Use it: retrieval index SOURCE --model {shlex.quote(str(output))}")
+    }, outcome.validation, None if alone else "retrieval index SOURCE --model")
 
 
-_OF_MATCH = {"epochs", "batch_size", "learning_rate", "seed"}
+def _towers(images, captions, split, output, device, as_json, given) -> None:
+    from retrieval.cli import output as out
+    from retrieval.cli.interrupts import Interrupts
+    from retrieval.train.processes import start
+    from retrieval.train.towers import Watcher, train_towers
+
+    resume, tensorboard, apart = (given.pop(name, None) for name in ("resume", "tensorboard", "held_out"))
+    plan = train_options.plan_of(given)
+    pairs = _pairs(images, captions, split)
+    with start() as processes, out.progress_bar("Teacher's vectors") as (set_total, advance):
+        set_total(len(pairs.photos))
+        with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
+            outcome = train_towers(
+                pairs, output, plan, processes=processes, held_out=_held_out(apart, pairs), device=device,
+                resume=bool(resume), tensorboard=bool(tensorboard),
+                watcher=Watcher(_report_step, _report_epoch, advance, interrupted.is_set),
+            )
+    if not processes.is_first:
+        return
+    if outcome.interrupted:
+        click.echo(f"Interrupted after {outcome.steps} steps. The same command with --resume goes on.", err=True)
+        raise SystemExit(130)
+    _show(outcome, output, as_json, {
+        "photos": outcome.photos, "captions": outcome.captions, "epochs": outcome.epochs, "loss": outcome.loss,
+        "temperature": outcome.temperature, "trained parameters": outcome.trained_parameters,
+        **({"best epoch": outcome.best_epoch} if outcome.best_epoch else {}),
+    }, outcome.recalls, "retrieval index SOURCE --model")
 
 
-def _check_match(given, held_out, projections_only) -> None:
-    unfit = sorted(set(given) - _OF_MATCH) + ["held_out"] * (held_out is not None)
-    if unfit or projections_only:
-        name = (unfit or ["projections_only"])[0].replace("_", "-")
-        raise click.UsageError(f"--{name} means nothing to --task match.")
-
-
-def _train_match(images, captions, split, output, minutes, given, device, as_json) -> None:
+def _match(images, captions, split, output, device, as_json, given) -> None:
     import logging
     from dataclasses import asdict
 
@@ -114,28 +143,67 @@ def _train_match(images, captions, split, output, minutes, given, device, as_jso
     from retrieval.encoders import load_encoder
     from retrieval.train.cross_encoder import train_cross_encoder
     from retrieval.train.match import MatchSettings
-    from retrieval.train.pairs import read_pairs
 
-    pairs = read_pairs(images, captions, split=split)
+    pairs = _pairs(images, captions, split)
     with out.progress_bar("Tower tokens") as (set_total, advance):
         set_total(len(pairs.photos))
         outcome = train_cross_encoder(
-            pairs, output, MatchSettings(minutes=minutes, **given), load_encoder("builtin", device=device),
+            pairs, output, MatchSettings(**given), load_encoder("builtin", device=device),
             on_photos=advance,
             on_progress=lambda one: logging.getLogger("retrieval").info(
                 "step %d of %d: loss %.3f, right %.3f", one.step, one.steps, one.loss, one.right),
         )
+    _show(outcome, output, as_json, asdict(outcome), {}, "retrieval search COLLECTION QUERY --rerank")
+
+
+def _pairs(images, captions, split):
+    from retrieval.train.pairs import read_pairs
+
+    pairs = read_pairs(images, captions, split=split)
+    if pairs.missing:
+        click.echo(f"Warning: {pairs.missing} captioned images are not in {images}.", err=True)
+    return pairs
+
+
+def _held_out(wanted, pairs) -> int:
+    return min(1000, len(pairs.photos) // 10) if wanted is None else wanted
+
+
+def _show(outcome, output, as_json, facts, recalls, use) -> None:
+    from dataclasses import asdict
+
+    from retrieval.cli import output as out
+
     if as_json:
         out.print_json({"model": str(output), **asdict(outcome)})
         return
-    out.print_facts(asdict(outcome), title=str(output))
-    click.echo(f"Use it: retrieval search COLLECTION QUERY --rerank {shlex.quote(str(output))}")
+    out.print_facts({
+        **facts, **{f"held-out {direction.replace('_', ' ')}": _in_words(scores) for direction, scores in recalls.items()},
+    }, title=str(output))
+    if use:
+        click.echo(f"Use it: {use} {shlex.quote(str(output))}")
 
 
-def _report(epoch) -> None:
+def _in_words(scores) -> str:
+    return ", ".join(f"{name} {value}" for name, value in scores.items())
+
+
+def _say(words, *values) -> None:
     import logging
 
+    logging.getLogger("retrieval").info(words, *values)
+
+
+def _report_every_tenth(epoch) -> None:
     if epoch.number % 10 == 0 or epoch.number == 1:
-        logging.getLogger("retrieval").info(
-            "epoch %d: loss %.3f, temperature %.4f", epoch.number, epoch.loss, epoch.temperature
-        )
+        _say("epoch %d: loss %.3f, temperature %.4f", epoch.number, epoch.loss, epoch.temperature)
+
+
+def _report_step(step) -> None:
+    _say("step %d, epoch %d: loss %.3f, temperature %.4f, %.1f images/s",
+         step.step, step.epoch, step.loss, step.temperature, step.images_per_second)
+
+
+def _report_epoch(epoch) -> None:
+    found = "; ".join(f"{direction.replace('_', ' ')} {_in_words(scores)}" for direction, scores in epoch.recalls.items())
+    _say("epoch %d: loss %.3f, temperature %.4f%s", epoch.epoch, epoch.loss, epoch.temperature, found and f"; {found}")

@@ -18,11 +18,11 @@ from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
-from retrieval.metrics import Relevance, hit_rate, relevant_ranks
-from retrieval.train.loop import Epoch, Examples, Projections, Settings, train
+from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
 from retrieval.train.outputs import TowerOutputs
 from retrieval.train.pairs import Pairs
 from retrieval.train.prototypes import class_texts, prototypes
+from retrieval.train.validation import Recalls, recalls
 
 
 MIN_PAIRS = 64  # fewer give no negatives worth the name
@@ -47,7 +47,7 @@ class Outcome:
     captions: int
     held_out: int
     final: Epoch
-    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    validation: Recalls = field(default_factory=dict)
 
 
 def train_projections(
@@ -129,22 +129,13 @@ def _captions_of(photos: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _recall(
     projections: Projections, photos: np.ndarray, texts: np.ndarray, counts: np.ndarray
-) -> dict[str, dict[str, float]]:
+) -> Recalls:
     with torch.no_grad():
         images, captions = (
             side.numpy() for side in
             projections(torch.from_numpy(photos).float(), torch.from_numpy(texts).float())
         )
-    owner = np.repeat(np.arange(len(counts)), counts)  # (captions,)
-    own = np.arange(len(owner))
-    ranks = {
-        "text_to_image": relevant_ranks(captions, images, Relevance.from_pairs(own, owner, n_queries=len(owner))),
-        "image_to_text": relevant_ranks(images, captions, Relevance.from_pairs(owner, own, n_queries=len(counts))),
-    }
-    return {
-        direction: {f"R@{k}": round(100 * float(np.nanmean(hit_rate(found, k))), 1) for k in (1, 5, 10)}
-        for direction, found in ranks.items()
-    }
+    return recalls(images, captions, counts)
 
 
 def _write(output: Path, config: dict[str, Any], projections: Projections, alone: bool) -> None:

@@ -1,90 +1,99 @@
-"""The loss by hand, and a loop that learns, repeats itself, and stops when it must."""
+"""The loop: it ends where it should, keeps the best, and resumes as if it had never stopped."""
 
-import math
+import dataclasses
 
 import pytest
 import torch
 
 from retrieval.errors import TrainingError
-from retrieval.train.loop import Examples, Settings, info_nce, train
-from retrieval.train.prototypes import Prototypes
+from retrieval.train.journal import read
+from retrieval.train.learner import Settings
+from retrieval.train.processes import Processes
+from retrieval.train.starting import Start
+from retrieval.train.towers import Plan, Watcher, train_towers
+
+SETTINGS = Settings(epochs=3, batch_size=16, learning_rate=1e-3, average=0.9, seed=3)
 
 
-def test_info_nce_by_hand():
-    images = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    texts = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    # scores: image 0 sees 1 and 0.6; image 1 sees 0 and 0.8; scale 2
-    rows = math.log(1 + math.exp(2 * (0.6 - 1))) + math.log(1 + math.exp(2 * (0 - 0.8)))
-    columns = math.log(1 + math.exp(2 * (0 - 1))) + math.log(1 + math.exp(2 * (0.6 - 0.8)))
-    expected = (rows / 2 + columns / 2) / 2
-    assert info_nce(images, texts, torch.tensor(2.0)).item() == pytest.approx(expected, abs=1e-6)
+@pytest.fixture
+def run(tiny_model, quarters):
+    def train(output, settings=SETTINGS, **options):
+        plan = Plan(Start(model=str(tiny_model)), settings=settings)
+        return train_towers(quarters, output, plan, processes=Processes(), device="cpu", **{"held_out": 8, **options})
+
+    return train
 
 
-def made_examples(n: int = 128, views: int = 2) -> Examples:
-    """Photos and captions that are two noisy linear views of the same hidden thing."""
-    chance = torch.Generator().manual_seed(1)
-    hidden = torch.randn(n, 8, generator=chance)
-    to_image, to_text = torch.randn(8, 24, generator=chance), torch.randn(8, 12, generator=chance)
-    counts = torch.tensor([1, 2, 3, 5] * (n // 4))
-    photos = torch.stack([
-        hidden @ to_image + 0.1 * torch.randn(n, 24, generator=chance) for _ in range(views)
-    ])
-    texts = (hidden @ to_text).repeat_interleave(counts, 0)
-    texts = texts + 0.1 * torch.randn(texts.shape, generator=chance)
-
-    def unit(x):
-        return torch.nn.functional.normalize(x, dim=-1).half()
-
-    return Examples(unit(photos), unit(texts), counts)
+def weights_of(output):
+    return torch.load(output / "checkpoints" / "last.pt", weights_only=True)["state"]
 
 
-SETTINGS = Settings(dim=8, epochs=60, batch_size=32, learning_rate=1e-2, image_dropout=0, text_dropout=0)
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
 
 
-def test_learns_to_match():
-    examples = made_examples()
-    epochs = []
-    projections = train(examples, SETTINGS, on_epoch=epochs.append)
-    firsts = examples.counts.cumsum(0) - examples.counts
-    with torch.no_grad():
-        images, texts = projections(examples.photos[0].float(), examples.texts[firsts].float())
-    found = (images @ texts.T).argmax(1)
-    assert (found == torch.arange(len(found))).float().mean() > 0.95
-    assert [epoch.number for epoch in epochs] == list(range(1, 61))
-    assert epochs[-1].loss < epochs[0].loss / 4
-    assert epochs[-1].temperature != SETTINGS.temperature  # it is learned
+def test_resumed_is_as_if_it_had_never_stopped(run, tmp_path):
+    """Bit for bit: weights, averages, the optimizer's memory, and where the run is."""
+    whole = run(tmp_path / "whole")
+    assert (whole.epochs, whole.steps, whole.interrupted) == (3, 12, False)
+    asked = iter([False] * 5 + [True])  # after the sixth step, in the second epoch
+    part = run(tmp_path / "part", watcher=Watcher(stop=lambda: next(asked)))
+    assert part.interrupted and part.steps == 6
+    assert not (tmp_path / "part" / "open_clip_model.safetensors").exists()
+    resumed = run(tmp_path / "part", resume=True)
+    assert same(weights_of(tmp_path / "part"), weights_of(tmp_path / "whole"))
+    assert resumed == whole
+    written = [(tmp_path / folder / "open_clip_model.safetensors").read_bytes() for folder in ("whole", "part")]
+    assert written[0] == written[1]
 
 
-def test_same_seed_same_result_other_seed_another():
-    one, again = train(made_examples(), SETTINGS), train(made_examples(), SETTINGS)
-    assert torch.equal(one.image.weight, again.image.weight)
-    assert torch.equal(one.logit_scale, again.logit_scale)
-    other = train(made_examples(), Settings(**{**vars(SETTINGS), "seed": 1}))
-    assert not torch.equal(one.image.weight, other.image.weight)
+def test_resuming_a_finished_run_changes_nothing(run, tmp_path):
+    first = run(tmp_path)
+    assert run(tmp_path, resume=True) == first
+    epochs = [line["epoch"] for line in read(tmp_path / "log.jsonl") if "recalls" in line]
+    assert epochs == [1, 2, 3]
 
 
-def test_batch_larger_than_the_set_is_the_whole_set():
-    epochs = []
-    train(made_examples(64), Settings(dim=8, epochs=2, batch_size=4096), on_epoch=epochs.append)
-    assert len(epochs) == 2
+def test_not_resuming_begins_anew(run, tmp_path):
+    run(tmp_path, dataclasses.replace(SETTINGS, epochs=2))
+    again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    assert again.steps == 4
+    with pytest.raises(TrainingError, match="last.pt is of a run with epochs 1, and now it is 3"):
+        run(tmp_path, resume=True)
 
 
-def test_loss_that_is_no_number_stops_and_says_what_to_do():
-    with pytest.raises(TrainingError, match=r"in epoch \d+.*Lower --learning-rate"):
-        train(made_examples(), Settings(**{**vars(SETTINGS), "learning_rate": 1e38}))
+def test_stops_when_nothing_gets_better(run, tmp_path):
+    """With a learning rate of nearly nothing each epoch is as good as the first."""
+    idle = dataclasses.replace(SETTINGS, epochs=9, learning_rate=1e-12, patience=2, average=0.0)
+    outcome = run(tmp_path, idle)
+    assert (outcome.epochs, outcome.best_epoch) == (3, 1)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10, 11, 20, 21])
-def test_any_number_of_steps(epochs):
-    done = []
-    train(made_examples(64), Settings(dim=8, epochs=epochs, batch_size=64), on_epoch=done.append)
-    assert [epoch.number for epoch in done] == list(range(1, epochs + 1))
+def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
+    from retrieval.train import towers
 
+    scores = iter([20.0, 30.0, 10.0])
 
-def test_more_prototypes_than_classes_are_all_classes():
-    examples = made_examples(64)
-    few = Prototypes(torch.rand(5, 24), torch.rand(5, 2, 12))
-    examples = Examples(examples.photos, examples.texts, examples.counts, few)
-    done = []
-    train(examples, Settings(dim=8, epochs=2, prototype_share=1.0), on_epoch=done.append)
-    assert len(done) == 2 and math.isfinite(done[-1].loss)
+    class Scripted:
+        def __init__(self, *_):
+            pass
+
+        def __call__(self, *_):
+            value = next(scores)
+            return {way: dict.fromkeys(("R@1", "R@5", "R@10"), value) for way in ("text_to_image", "image_to_text")}
+
+    monkeypatch.setattr(towers, "Validation", Scripted)
+    outcome = run(tmp_path)
+    assert outcome.best_epoch == 2 and outcome.recalls["text_to_image"]["R@1"] == 30.0
+    from safetensors.torch import load_file
+
+    best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
+    written = load_file(tmp_path / "open_clip_model.safetensors")
+    assert torch.equal(written["text_projection"], best["text_projection"])
+    assert not torch.equal(written["text_projection"], weights_of(tmp_path)["average"]["text_projection"])

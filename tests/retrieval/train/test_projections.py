@@ -1,6 +1,5 @@
 """`train_projections` from photos to a model that open_clip itself can load."""
 
-import io
 import json
 
 import numpy as np
@@ -13,37 +12,18 @@ from safetensors.torch import load_file
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
-from retrieval.images import open_image
-from retrieval.train.loop import Settings
-from retrieval.train.pairs import Pairs, Photo
+from retrieval.train.projection_loop import Settings
+from retrieval.train.pairs import Pairs
 from retrieval.train.projections import train_projections
-
-
-@pytest.fixture(scope="module")
-def pairs(sample_photos):
-    """Quarters of real photos, named after where they were cut."""
-    photos, captions = [], []
-    for path in sample_photos[:18]:
-        image, _ = open_image(path)
-        for left in (0, 1):
-            for top in (0, 1):
-                width, height = image.width // 2, image.height // 2
-                quarter = image.crop((left * width, top * height, (left + 1) * width, (top + 1) * height))
-                buffer = io.BytesIO()
-                quarter.resize((64, 64)).save(buffer, "JPEG")
-                photos.append(Photo(f"{path.stem}-{left}{top}.jpg", lambda content=buffer.getvalue(): content))
-                where = f"the {'lower' if top else 'upper'} {'right' if left else 'left'} part"
-                captions.append([f"{where} of {path.stem}", f"{path.stem}, {where}"])
-    return Pairs(photos, captions, missing=0)
 
 
 SETTINGS = Settings(dim=48, epochs=30, batch_size=64, learning_rate=3e-3, seed=5)
 
 
 @pytest.fixture(scope="module")
-def trained(pairs, tmp_path_factory, cache_folder):
+def trained(quarters, tmp_path_factory, cache_folder):
     output = tmp_path_factory.mktemp("trained")
-    return output, train_projections(pairs, output, SETTINGS, views=1, held_out=6, device="cpu")
+    return output, train_projections(quarters, output, SETTINGS, views=1, held_out=6, device="cpu")
 
 
 def test_outcome_counts_what_was_trained_on(trained):
@@ -77,8 +57,8 @@ def test_model_folder_is_what_our_loader_and_plain_open_clip_load(trained, tmp_p
     np.testing.assert_allclose(ours.encode_images(pictures), plain_images, atol=1e-4)  # norms are folded
 
 
-def test_same_seed_gives_the_same_projections(trained, pairs, tmp_path):
-    train_projections(pairs, tmp_path, SETTINGS, views=1, held_out=6, projections_only=True, device="cpu")
+def test_same_seed_gives_the_same_projections(trained, quarters, tmp_path):
+    train_projections(quarters, tmp_path, SETTINGS, views=1, held_out=6, projections_only=True, device="cpu")
     again = load_file(tmp_path / "projections.safetensors")
     first = load_file(trained[0] / "open_clip_model.safetensors")
     assert sorted(again) == ["logit_scale", "text.proj.weight", "visual.head.proj.weight"]
@@ -87,8 +67,8 @@ def test_same_seed_gives_the_same_projections(trained, pairs, tmp_path):
     assert not (tmp_path / "open_clip_model.safetensors").exists()
 
 
-def test_too_few_pairs(pairs, tmp_path):
-    few = Pairs(pairs.photos[:70], pairs.captions[:70], 0)
+def test_too_few_pairs(quarters, tmp_path):
+    few = Pairs(quarters.photos[:70], quarters.captions[:70], 0)
     with pytest.raises(TrainingError, match="70 captioned photos, 10 of them held out, are too few.*64"):
         train_projections(few, tmp_path / "out", SETTINGS, views=1, held_out=10, device="cpu")
     assert not (tmp_path / "out").exists()

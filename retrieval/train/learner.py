@@ -1,0 +1,272 @@
+"""A model that learns: weights, optimizer and all else that changes from step to step.
+
+Gradients are taken in the model's own number format; the optimizer moves float32 copies of the weights,
+since bfloat16 has too few digits for small steps (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Iterator, Sequence
+
+import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.transform import PreprocessCfg
+from torch.nn import functional as F
+
+from retrieval.encoders.precision import choose_dtype
+from retrieval.encoders.preprocess import normalise
+from retrieval.errors import TrainingError
+from retrieval.train import gradient_cache, losses
+from retrieval.train.batches import Batch
+from retrieval.train.processes import Processes
+from retrieval.train.starting import Trainee
+from retrieval.train.teacher import Teacher
+from retrieval.train.trainable import Tuning, make_trainable, parameter_groups
+
+MAX_LOG_SCALE = math.log(100)  # CLIP's cap on the logit scale
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result, besides the model and the data.
+
+    batch_size         photos in a step, of each process
+    chunk              photos embedded at once, where a whole step needs too much memory; None: all
+    captions_per_photo in a step; 0: all of them
+    tower_rate         learning rate of towers that had weights, as a share of that of the projections
+    warm_up            share of steps
+    clip               longest gradient
+    average            decay of the moving average of weights, which is what comes out; 0: the last weights
+    distillation       weight of the teacher's part of the loss
+    patience           epochs without a better validation to stop after; 0: never
+    """
+
+    loss: str = "infonce"
+    epochs: int = 10
+    batch_size: int = 128
+    chunk: int | None = None
+    captions_per_photo: int = 1
+    learning_rate: float = 1e-3
+    tower_rate: float = 1.0
+    weight_decay: float = 0.1
+    warm_up: float = 0.1
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    margin: float = 0.2
+    average: float = 0.0
+    distillation: float = 0.0
+    patience: int = 0
+    precision: str = "float32"
+    seed: int = 0
+
+
+class Learner:
+    """One process's part of a run."""
+
+    def __init__(
+        self, trainee: Trainee, settings: Settings, tuning: Tuning, steps: int, *,
+        device: torch.device, processes: Processes, teacher: Teacher | None = None,
+    ):
+        """steps: of the whole run. Raises TrainingError for an unknown loss."""
+        self.settings, self.steps, self.done = settings, steps, 0
+        self.device, self._processes, self._teacher = device, processes, teacher
+        self._tokenize = trainee.encoder.tokenize
+        self._preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
+        self._loss = losses.named(settings.loss, label_smoothing=settings.label_smoothing, margin=settings.margin)
+        self.model = make_trainable(trainee.encoder.model, tuning).to(device, memory_format=torch.channels_last)
+        processes.broadcast_from_first(self.model)
+        self.dtype = choose_dtype(settings.precision, device)
+        self._trained = {name: one for name, one in self.model.named_parameters() if one.requires_grad}
+        self.weights = self._trained
+        groups = parameter_groups(
+            self.model, settings.learning_rate, settings.weight_decay, tuning.layer_decay, settings.tower_rate
+        )
+        if self.dtype != torch.float32:
+            self.weights = {name: one.detach().clone().requires_grad_() for name, one in self._trained.items()}
+            of = {id(one): self.weights[name] for name, one in self._trained.items()}
+            groups = [{**group, "params": [of[id(one)] for one in group["params"]]} for group in groups]
+            _cast(self.model, self.dtype)
+        self._highest = [group["lr"] for group in groups]
+        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
+        self.average = {name: one.detach().clone() for name, one in self.weights.items()} if settings.average else None
+
+    # ------------------------------------------------------------------ one step
+
+    def learn(self, batch: Batch) -> tuple[float, float]:
+        """One step; returns the loss and the gradient's norm before it was clipped.
+
+        Raises TrainingError, and leaves the weights as they were, if either is no longer a number.
+        """
+        # Chance in the towers (dropout) follows from the step alone, so a resumed run repeats it.
+        torch.manual_seed(hash((self.settings.seed, self._processes.rank, self.done)) % 2**63)
+        self.model.train()
+        for group, highest in zip(self._optimizer.param_groups, self._highest):
+            group["lr"] = highest * rate(self.done, self.steps, self.settings.warm_up)
+        pixels, tokens = batch.pixels.to(self.device), self.tokens(batch.texts)
+        for one in self._trained.values():
+            one.grad = None
+
+        def loss(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+            return self._loss_of(batch, images, texts)
+
+        if self.settings.chunk:
+            value = gradient_cache.backward(
+                self.embed_images, self.embed_texts, pixels, tokens, loss, chunk=self.settings.chunk
+            )
+        else:
+            computed = loss(self.embed_images(pixels), self.embed_texts(tokens))
+            computed.backward()
+            value = computed.item()
+        norm = self._gather_gradients()
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(
+                f"The loss is {value:g} and its gradient {norm:g} long at step {self.done + 1} of {self.steps}. "
+                f"Lower the learning rate (now {self.settings.learning_rate:g}) and start from the last checkpoint: "
+                "--model with its folder, or --resume to see it again."
+            )
+        self._optimizer.step()
+        self._after_step()
+        self.done += 1
+        return value, norm
+
+    def _loss_of(self, batch: Batch, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        gather, first = self._processes.gather, self._processes.rank * len(images)
+        owners = gather(batch.owners.to(self.device) + first)
+        photos, captions = images, texts
+        images, texts = gather(images), gather(texts)
+        scale = self.model.logit_scale.exp()
+        bias = getattr(self.model, "logit_bias", None)
+        value = self._loss(images, texts, owners, scale, bias)
+        if self._teacher is not None:
+            # Of each process's own part: what the teacher says of the others is in their parts.
+            by_teacher = self._teacher.rows(batch, self.device)
+            value = value + self.settings.distillation * losses.distillation(
+                photos, captions, *by_teacher, scale, self._teacher.scale
+            )
+        return value
+
+    def _gather_gradients(self) -> float:
+        trained = list(self._trained.values())
+        self._processes.average_gradients(trained)
+        for name, one in self._trained.items():
+            if self.weights[name] is not one:
+                self.weights[name].grad = None if one.grad is None else one.grad.float()
+        return float(torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.clip))
+
+    @torch.no_grad()
+    def _after_step(self) -> None:
+        scale = self.weights.get("logit_scale")
+        if scale is not None:
+            scale.clamp_(0, MAX_LOG_SCALE)
+        self._into_model(self.weights)
+        if self.average is not None:
+            # Young averages follow fast, or the first weights would stay in them for long.
+            decay = min(self.settings.average, (1 + self.done) / (10 + self.done))
+            for name, one in self.weights.items():
+                self.average[name].lerp_(one, 1 - decay)
+
+    @torch.no_grad()
+    def _into_model(self, weights: dict[str, torch.Tensor]) -> None:
+        for name, one in self._trained.items():
+            if weights[name] is not one:
+                one.copy_(weights[name])
+
+    # ------------------------------------------------------------------ what the towers say
+
+    def tokens(self, texts: Sequence[str]) -> torch.Tensor:
+        """(m, t), without the padding that no text needs where the tower takes any length."""
+        tokens = self._tokenize(list(texts))
+        text = getattr(self.model, "text", None)
+        if isinstance(text, HFTextEncoder):
+            tokens = tokens[:, : int((tokens != text.config.pad_token_id).sum(1).max())]
+        return tokens.to(self.device)
+
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w), bytes or normalised, to unit rows (n, d) float32."""
+        pixels = pixels.to(self.device)
+        if pixels.dtype == torch.uint8:
+            pixels = normalise(pixels, self._preprocessing)
+        pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
+        return F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+
+    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(m, t) to unit rows (m, d) float32."""
+        return F.normalize(self.model.encode_text(tokens.to(self.device)).float(), dim=-1)
+
+    @property
+    def temperature(self) -> float:
+        return math.exp(-self.model.logit_scale.item())
+
+    @property
+    def learning_rate(self) -> float:
+        return max(group["lr"] for group in self._optimizer.param_groups)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """The model as it would come out now: averaged weights, no dropout."""
+        self.model.eval()
+        if self.average is not None:
+            self._into_model(self.average)
+            live = self.weights
+        try:
+            yield
+        finally:
+            if self.average is not None:
+                self._into_model(live)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "done": self.done, "weights": _detached(self.weights), "buffers": dict(self.model.named_buffers()),
+            "average": self.average, "optimizer": self._optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        for name, one in self.weights.items():
+            one.copy_(state["weights"][name])
+        for name, one in self.model.named_buffers():
+            one.copy_(state["buffers"][name])
+        if self.average is not None:
+            self.average = {name: state["average"][name].to(one.device) for name, one in self.average.items()}
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._into_model(self.weights)
+
+    def outcome(self) -> dict[str, torch.Tensor]:
+        """What validation measures: trained weights, averaged if they are, and buffers."""
+        return {**_detached(self.average or self.weights),
+                **{name: one.detach().clone() for name, one in self.model.named_buffers()}}
+
+    @torch.no_grad()
+    def finished(self, outcome: dict[str, torch.Tensor]) -> torch.nn.Module:
+        """The model in float32 on the CPU, with an `outcome` in it; not to learn with any more."""
+        self.model.float().cpu().eval()
+        for name, one in [*self.model.named_parameters(), *self.model.named_buffers()]:
+            if name in outcome:
+                one.copy_(outcome[name])
+        return self.model
+
+
+def rate(step: int, steps: int, warm_up: float) -> float:
+    """Share of the highest learning rate at a step from 0: a linear rise, then half a cosine to nearly 0."""
+    rise = max(1, round(warm_up * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+
+def _cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    model.to(dtype)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.float()  # running statistics move by less than bfloat16 can tell
+    model.logit_scale.data = model.logit_scale.data.float()
+
+
+def _detached(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: one.detach().clone() for name, one in tensors.items()}

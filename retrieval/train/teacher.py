@@ -1,0 +1,46 @@
+"""Distillation: what another, larger encoder says of the same photos and captions."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+import torch
+
+from retrieval.errors import ImageError, TrainingError
+from retrieval.images import open_image
+from retrieval.train.batches import Batch
+from retrieval.train.pairs import Pairs
+from retrieval.types import Encoder
+
+_AT_ONCE = 64
+
+
+class Teacher:
+    """Unit vectors of a teacher, made once, for photos as they are."""
+
+    def __init__(self, images: np.ndarray, captions: np.ndarray, scale: float):
+        """images (n, d) and captions (m, d) float32 unit rows, in the order of the pairs; scale: its logit scale."""
+        self._images, self._captions = torch.from_numpy(images), torch.from_numpy(captions)
+        self.scale = scale
+
+    def rows(self, batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Its vectors of a batch's photos (n, d) and captions (m, d)."""
+        return (self._images[torch.as_tensor(batch.photos)].to(device),
+                self._captions[torch.as_tensor(batch.captions)].to(device))
+
+
+def ask(encoder: Encoder, pairs: Pairs, progress: Callable[[int], None] = lambda count: None) -> Teacher:
+    """Raises TrainingError naming a photo that cannot be read."""
+    parts = []
+    for start in range(0, len(pairs.photos), _AT_ONCE):
+        images = []
+        for photo in pairs.photos[start : start + _AT_ONCE]:
+            try:
+                images.append(open_image(photo.read())[0])
+            except ImageError as error:
+                raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
+        parts.append(encoder.encode_images(images))
+        progress(len(images))
+    captions = encoder.encode_texts([text for texts in pairs.captions for text in texts])
+    return Teacher(np.concatenate(parts), captions, float(getattr(encoder, "logit_scale", 100.0)))

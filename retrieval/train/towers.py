@@ -1,0 +1,197 @@
+"""From captioned photos and two towers to an encoder's folder: `retrieval train` where towers learn."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from open_clip.transform import PreprocessCfg
+
+from retrieval import __version__
+from retrieval.encoders import load_encoder
+from retrieval.encoders.precision import resolve_device
+from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform
+from retrieval.files import write_json
+from retrieval.train import losses, model_folder, teacher
+from retrieval.train.augment import Augmentation
+from retrieval.train.batches import Batches
+from retrieval.train.checkpoints import Checkpoints
+from retrieval.train.journal import Epoch, Journal, Step, draw_curves
+from retrieval.train.learner import Learner, Settings
+from retrieval.train.loop import Ended, Progress, fit
+from retrieval.train.pairs import Pairs, hold_out
+from retrieval.train.processes import Processes
+from retrieval.train.starting import Start, Trainee, start_model
+from retrieval.train.trainable import Tuning, plain_state
+from retrieval.train.validation import Recalls, Validation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on what, and how.
+
+    train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
+    teacher     an encoder to learn from too, named as `--model`
+    """
+
+    start: Start
+    tuning: Tuning = Tuning()
+    settings: Settings = Settings()
+    augmentation: Augmentation = Augmentation()
+    train_size: int | None = None
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """How a run tells how far it is; every call is optional. stop: asked after each step."""
+
+    on_step: Callable[[Step], None] = lambda step: None
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_taught: Callable[[int], None] = lambda count: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: there is no model yet."""
+
+    photos: int
+    captions: int
+    held_out: int
+    epochs: int
+    steps: int
+    loss: float
+    temperature: float
+    trained_parameters: int
+    best_epoch: int = 0
+    recalls: Recalls = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def train_towers(
+    pairs: Pairs, output: Path, plan: Plan, *, processes: Processes, held_out: int = 0, device: str = "auto",
+    resume: bool = False, tensorboard: bool = False, watcher: Watcher = Watcher(),
+) -> Outcome:
+    """Train, and write an encoder's folder; with checkpoints and a log in it.
+
+    held_out  photos kept out of training; the epoch with the best recall over them is what comes out
+    resume    go on from the folder's last checkpoint, if it has one
+
+    Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
+    settings = plan.settings
+    learned, apart = hold_out(pairs, held_out, settings.seed)
+    torch.manual_seed(settings.seed)
+    trainee = for_loss(start_model(plan.start), settings.loss)
+    preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
+    batches = Batches(
+        learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
+        augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
+        rank=processes.rank, world=processes.world,
+    )
+    taught = None
+    if plan.teacher and settings.distillation:
+        taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, watcher.on_taught)
+    validation = None
+    if apart.photos and processes.is_first:
+        validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
+    learner = Learner(
+        trainee, settings, plan.tuning, batches.steps * settings.epochs, device=processes.device(resolve_device(device)),
+        processes=processes, teacher=taught,
+    )
+    checkpoints = Checkpoints(output, _identity(plan, learned, processes))
+    progress = _begin(learner, checkpoints, resume)
+    journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
+                      on_step=watcher.on_step, on_epoch=watcher.on_epoch) if processes.is_first else None
+    ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
+                validation=validation, stop=watcher.stop)
+    outcome = _outcome(ended, learner, learned, held_out)
+    if journal:
+        journal.close()
+    if processes.is_first and not ended.interrupted:
+        _write(output, trainee, learner, checkpoints, plan, outcome)
+    return outcome
+
+
+def for_loss(trainee: Trainee, loss: str) -> Trainee:
+    """The temperature that a loss begins with, and the bias that it needs, in model and configuration."""
+    scale, bias = losses.initial_scale_and_bias(loss)
+    model, config = trainee.encoder.model, trainee.config["model_cfg"]
+    had_bias = getattr(model, "logit_bias", None) is not None
+    if bias is None and not had_bias:
+        return trainee
+    if bias is not None and not had_bias:
+        model.logit_bias = torch.nn.Parameter(torch.tensor(float(bias)))
+        model.logit_scale.data.fill_(math.log(scale))
+    config["init_logit_bias"] = float(model.logit_bias.item())  # tells open_clip that there is one
+    return trainee
+
+
+def training_transform(preprocessing: PreprocessCfg, plan: Plan) -> Transform:
+    """From an augmented image to pixels: a random crop is squashed to the input, as it is everywhere."""
+    changed: dict[str, Any] = {}
+    if plan.augmentation.crop < 1:
+        changed["resize_mode"] = "squash"
+    if plan.train_size:
+        changed["size"] = plan.train_size
+    return _transform(replace(preprocessing, **changed))
+
+
+def _transform(preprocessing: PreprocessCfg) -> Transform:
+    return fast_transform(preprocessing) or exact_transform(preprocessing)
+
+
+def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
+    """What must not differ when a run is resumed."""
+    data = hashlib.sha256()
+    for photo, texts in zip(pairs.photos, pairs.captions):
+        data.update("\0".join([photo.name, *texts, ""]).encode())
+    described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
+                 **asdict(plan.settings), **asdict(plan.augmentation)}
+    return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
+            "teacher": plan.teacher, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
+            "processes": processes.world}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
+
+
+def _begin(learner: Learner, checkpoints: Checkpoints, resume: bool) -> Progress:
+    state = checkpoints.resume() if resume else None
+    if state is None:
+        checkpoints.clear()
+        return Progress()
+    learner.load_state(state["learner"])
+    return Progress(**state["progress"])
+
+
+def _outcome(ended: Ended, learner: Learner, learned: Pairs, held_out: int) -> Outcome:
+    progress = ended.progress
+    return Outcome(
+        photos=len(learned.photos), captions=sum(map(len, learned.captions)), held_out=held_out,
+        epochs=progress.epoch, steps=learner.done, loss=progress.last_loss, temperature=learner.temperature,
+        trained_parameters=sum(one.numel() for one in learner.weights.values()),
+        best_epoch=progress.best_epoch, recalls=progress.best_recalls, interrupted=ended.interrupted,
+    )
+
+
+def _write(
+    output: Path, trainee: Trainee, learner: Learner, checkpoints: Checkpoints, plan: Plan, outcome: Outcome
+) -> None:
+    best = checkpoints.best_weights()
+    model = learner.finished(learner.outcome() if best is None else best)
+    facts = {
+        "software": f"crossmodal-retrieval {__version__}", "start": asdict(plan.start), "tuning": asdict(plan.tuning),
+        "settings": asdict(plan.settings), "augmentation": asdict(plan.augmentation),
+        "train_size": plan.train_size, "teacher": plan.teacher, **asdict(outcome),
+    }
+    model_folder.write(output, trainee, plain_state(model), facts)
+    write_json(output / "training.json", facts)
+    draw_curves(output)

@@ -1,0 +1,73 @@
+"""Recall over photos held out of training, as an encoder would find them."""
+
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+
+from retrieval.errors import ImageError, TrainingError
+from retrieval.images import open_image
+from retrieval.metrics import Relevance, hit_rate, relevant_ranks
+from retrieval.train.pairs import Pairs
+
+KS = (1, 5, 10)
+BATCH = 128
+Recalls = dict[str, dict[str, float]]  # R@1, R@5, R@10 in percent by direction
+
+
+def recalls(images: np.ndarray, captions: np.ndarray, counts: np.ndarray) -> Recalls:
+    """R@k in both directions.
+
+    images    (n, d) float32 unit rows
+    captions  (m, d) float32 unit rows, all of image 0, then of image 1, ...
+    counts    (n,) captions of each image
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)  # (m,)
+    own = np.arange(len(owner))
+    ranks = {
+        "text_to_image": relevant_ranks(captions, images, Relevance.from_pairs(own, owner, n_queries=len(owner))),
+        "image_to_text": relevant_ranks(images, captions, Relevance.from_pairs(owner, own, n_queries=len(counts))),
+    }
+    return {
+        direction: {f"R@{k}": round(100 * float(np.nanmean(hit_rate(found, k))), 1) for k in KS}
+        for direction, found in ranks.items()
+    }
+
+
+def mean_recall(found: Recalls) -> float:
+    """One number to choose by: the mean of all R@k, in percent."""
+    return float(np.mean([value for scores in found.values() for value in scores.values()]))
+
+
+class Validation:
+    """Photos and captions held out, prepared once."""
+
+    def __init__(self, pairs: Pairs, prepare: Callable, tokenize: Callable[[list[str]], torch.Tensor]):
+        """prepare: an upright image to pixels (3, h, w). Raises TrainingError naming a photo that cannot be read."""
+        self._pixels = [_prepared(photo, prepare) for photo in pairs.photos]
+        self._tokens = tokenize([text for texts in pairs.captions for text in texts])  # (m, t)
+        self._counts = np.array([len(texts) for texts in pairs.captions])
+
+    def __call__(self, embed_images: Callable, embed_texts: Callable) -> Recalls:
+        """embed_images, embed_texts: pixels (b, 3, h, w) or tokens (b, t) to unit rows (b, d)."""
+        with torch.inference_mode():
+            images = [embed_images(torch.stack(part)) for part in _parts(self._pixels)]
+            captions = [embed_texts(part) for part in self._tokens.split(BATCH)]
+            return recalls(_rows(images), _rows(captions), self._counts)
+
+
+def _prepared(photo, prepare: Callable) -> torch.Tensor:
+    try:
+        return prepare(open_image(photo.read())[0])
+    except ImageError as error:
+        raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
+
+
+def _parts(pixels: Sequence[torch.Tensor]):
+    return (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+
+
+def _rows(parts: Sequence[torch.Tensor]) -> np.ndarray:
+    return torch.cat([part.float().cpu() for part in parts]).numpy()
