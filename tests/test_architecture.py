@@ -108,8 +108,8 @@ INSIDE = [
         "retrieval.evaluate.benchmark",
     ],
     [
-        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment",
+        "retrieval.train.batches  retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
