@@ -6,7 +6,6 @@ hash and takes over the vector that is there.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
@@ -17,7 +16,7 @@ import numpy as np
 from retrieval.catalog import Catalog
 from retrieval.contents import Contents
 from retrieval.corpus.addresses import is_passed_over, starts_within
-from retrieval.corpus.found import INSIDE, FoundImage, Scan
+from retrieval.corpus.found import INSIDE, FoundImage, Scan, distinct_name
 from retrieval.documents import Document, FileState, Takeover
 from retrieval.reading import EncoderOnDemand, ReadFile, Rhythm, read_ahead
 from retrieval.vectors import VectorStore
@@ -238,7 +237,7 @@ class _Batch:
 
 
 class _Ids:
-    """Document ids: the path below the root; where two roots clash, more of the path in front."""
+    """Document ids: distinct names of the images."""
 
     def __init__(self, by_path: dict[str, str]):
         self._by_path = by_path
@@ -251,13 +250,7 @@ class _Ids:
     def assign(self, file: FoundImage) -> str:
         if file.state.path in self._by_path:
             return self._by_path[file.state.path]
-        name = file.relative
-        for parent in (file.root, *file.root.parents):
-            if name not in self._taken:
-                break
-            name = f"{parent.name or parent.anchor.strip(os.sep)}/{name}"
-        if name in self._taken:  # paths are all different, but some URIs differ only in what paths leave out
-            name = file.state.path
+        name = distinct_name(file, self._taken)
         self._taken.add(name)
         self._by_path[file.state.path] = name
         return name

@@ -73,7 +73,7 @@ def read_ahead(
         # Decoded again, as the encoder wants it: vectors must not depend on when it was loaded.
         return replace(one, content=None, pixels=_pixels(one.content, encoder())[1])
 
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode", initializer=_give_way) as pool:
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode", initializer=give_way) as pool:
         try:
             for file in files:
                 waiting.append(pool.submit(_read, file, known, encoder))
@@ -86,7 +86,7 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Decode with what encoding leaves of the cores: its threads wait for the slowest of them."""
     if sys.platform == "linux":  # elsewhere it is the whole process that is nice
         os.nice(_POLITENESS)

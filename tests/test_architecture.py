@@ -108,9 +108,15 @@ INSIDE = [
         "retrieval.evaluate.benchmark",
     ],
     [
-        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.projection_loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
-        "retrieval.train.projections  retrieval.train.cross_encoder",
+        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
+        "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.starting"
+        "  retrieval.train.trainable  retrieval.train.checkpoints",
+        "retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs  retrieval.train.match"
+        "  retrieval.train.references  retrieval.train.validation  retrieval.train.model_folder",
+        "retrieval.train.teacher  retrieval.train.journal  retrieval.train.projections  retrieval.train.cross_encoder",
+        "retrieval.train.learner",
+        "retrieval.train.loop",
+        "retrieval.train.towers",
     ],
     [
         "retrieval.report",
@@ -140,7 +146,8 @@ INSIDE = [
         "retrieval.classify",
     ],
     [
-        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts",
+        "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts"
+        "  retrieval.cli.train_options",
         "retrieval.cli.filters  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.corpus.layouts import Caption, rows_in
+from retrieval.corpus.layouts import Caption, no_split, rows_in
 from retrieval.corpus.names import resolve_names
 from retrieval.corpus.records import listing, read_text
 from retrieval.errors import CaptionsError
@@ -95,9 +95,7 @@ def read_captions(
         else:
             empty += 1
     if split is not None and split not in splits:
-        known = sorted(part for part in splits if part)
-        advice = f"choose from {listing(known)}" if known else "the file names no splits, so leave the split out"
-        raise CaptionsError(f"{path} has no split '{split}': {advice}.")
+        raise no_split(path, split, splits)
     if not captions:
         passed_over = f"; {malformed[0]}" if malformed else ""
         raise CaptionsError(f"{path} holds no captions ({empty} blank{passed_over}). Give a file with at least one.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -42,6 +44,17 @@ class Scan:
     unreadable: list[tuple[str, str]]
     roots: list[str]
     videos: list[FoundImage] = field(default_factory=list)
+
+
+def distinct_name(image: FoundImage, taken: Container[str]) -> str:
+    """Its path below the root; where that is taken already, with more of the root in front."""
+    name = image.relative
+    for parent in (image.root, *image.root.parents):
+        if name not in taken:
+            return name
+        name = f"{parent.name or parent.anchor.strip(os.sep)}/{name}"
+    # Paths are all different, but some URIs differ only in what paths leave out.
+    return image.state.path if name in taken else name
 
 
 def is_image(name: str) -> bool:

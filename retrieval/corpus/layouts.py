@@ -81,6 +81,13 @@ def rows_in(text: str, path: Path, columns: Columns = Columns()) -> tuple[str, I
     return "table", _table_rows(table, columns), table.malformed
 
 
+def no_split(path: Path, split: str, known: Iterable[str | None]) -> CaptionsError:
+    """The error of a split that is not among those in the file."""
+    named = sorted(part for part in known if part)
+    advice = f"choose from {listing(named)}" if named else "the file names no splits, so leave the split out"
+    return CaptionsError(f"{path} has no split '{split}': {advice}.")
+
+
 def _token_rows(text: str, path: Path) -> Iterator[Row]:
     for number, line in numbered_lines(text):
         match = _TOKENS_LINE.match(line)

@@ -6,14 +6,14 @@ Text is read in every layout that `layouts` knows. Images are paths, or links as
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retrieval.corpus import listing
 from retrieval.corpus.found import Scan
-from retrieval.corpus.layouts import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, rows_in
+from retrieval.corpus.layouts import CAPTION_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMNS, Columns, no_split, rows_in
 from retrieval.corpus.parquet import require_parquet
 from retrieval.corpus.records import missing_column, read_text
 from retrieval.errors import CorpusError
@@ -21,6 +21,7 @@ from retrieval.errors import CorpusError
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _LINKS = ("url", "image_url", "uri")  # as good as an image column, where there is none
 _BATCH_ROWS = 8192
+_Row = tuple[str, list[str], "str | None"]  # an image, its captions, their split
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class TableOptions:
     images          where its relative paths begin; None: the table's own folder
     image_column    names of its columns, in any case; None: known names are looked for
     caption_column
+    split           rows of this one alone; None: of all
     """
 
     images: Path | None = None
     image_column: str | None = None
     caption_column: str | None = None
+    split: str | None = None
 
     @property
     def columns(self) -> Columns:
@@ -54,19 +57,29 @@ def scan(path: str, options: TableOptions = TableOptions()) -> Scan:
 
     path  absolute
 
-    Raises CorpusError, CaptionsError if it cannot be read or lacks a column, MissingPackageError.
+    Raises CorpusError, CaptionsError if it cannot be read, or lacks a column or the split; MissingPackageError.
     """
     if path.lower().endswith(".parquet"):
         rows, malformed = _parquet_rows(Path(path), options.columns), []
     else:
         _, captioned, malformed = rows_in(read_text(Path(path), "table"), Path(path), options.columns)
-        rows = ((caption.image, [caption.text] if caption.text else []) for caption, _ in captioned)
+        rows = ((caption.image, [caption.text] if caption.text else [], part) for caption, part in captioned)
     base = os.path.abspath(options.images) if options.images else os.path.dirname(path)
-    found = listing.named(rows, base)
+    found = listing.named(_of_split(rows, options.split, Path(path)), base)
     return Scan(found.images, [*((path, line) for line in malformed), *found.unreadable], [])
 
 
-def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, list[str]]]:
+def _of_split(rows: Iterable[_Row], split: str | None, path: Path) -> Iterator[tuple[str, list[str]]]:
+    splits = set()
+    for image, texts, part in rows:
+        splits.add(part)
+        if split in (None, part):
+            yield image, texts
+    if split is not None and split not in splits:
+        raise no_split(path, split, splits)
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[_Row]:
     pyarrow, parquet = require_parquet()
     try:
         with parquet.ParquetFile(path) as file:
@@ -79,10 +92,12 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[tuple[str, list[str]
                     f"{path}: the column {image} holds {kind}, not paths or links of images. "
                     "Name the column that does with --image-column."
                 )
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[image, caption]):
-                for name, said in zip(batch.column(image).to_pylist(), batch.column(caption).to_pylist()):
+            split = next((name for name in names if name.lower() in SPLIT_COLUMNS), None)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[image, caption, *([split] if split else [])]):
+                parts = batch.column(split).to_pylist() if split else [None] * len(batch)
+                for name, said, part in zip(batch.column(image).to_pylist(), batch.column(caption).to_pylist(), parts):
                     if name and name.strip():
-                        yield name.strip(), _texts(said)
+                        yield name.strip(), _texts(said), part
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path} has text that is not UTF-8. Write it anew as UTF-8.") from error
     except (pyarrow.ArrowException, OSError, KeyError) as error:  # KeyError: two columns of one name

@@ -13,9 +13,7 @@ from numpy.lib.format import open_memmap
 
 from retrieval import __version__
 from retrieval.encoders.tokens import MOST_WORDS, TowerTokens
-from retrieval.errors import ImageError, TrainingError
 from retrieval.files import cache_folder
-from retrieval.images import open_image
 from retrieval.rank.cross_encoder import save_cross_encoder
 from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
 from retrieval.train.pairs import Pairs, Photo
@@ -106,8 +104,4 @@ def _kept(path: Path) -> Any:
 
 
 def _prepared(photo: Photo, encoder: Encoder) -> Any:
-    try:
-        image, _ = open_image(photo.read(), at_least=getattr(encoder, "input_size", None))
-    except ImageError as error:
-        raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
-    return encoder.prepare(image)
+    return encoder.prepare(photo.open(getattr(encoder, "input_size", None)))

@@ -21,9 +21,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
-from retrieval.errors import ImageError, TrainingError
 from retrieval.files import write_atomically
-from retrieval.images import open_image
 from retrieval.train.pairs import Photo
 
 BATCH_SIZE = 128
@@ -58,11 +56,7 @@ class TowerOutputs:
         self, photos: Sequence[Photo], view: int, progress: Progress
     ) -> Iterator[np.ndarray]:
         def prepare(photo: Photo) -> torch.Tensor:
-            try:
-                image, _ = open_image(photo.read())
-            except ImageError as error:
-                raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
-            return self._encoder.prepare(augment(image, view, photo.name))
+            return self._encoder.prepare(augment(photo.open(), view, photo.name))
 
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(photos), BATCH_SIZE):

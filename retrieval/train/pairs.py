@@ -1,16 +1,26 @@
-"""Training pairs: photos from a folder or a tar file, each with its captions."""
+"""Photos and their captions: of any source that `retrieval index` takes, or of a data set by its name."""
 
 from __future__ import annotations
 
-import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
+import numpy as np
+from PIL import Image
+
+from retrieval.corpus import addresses
 from retrieval.corpus.captions import match_captions, read_captions
-from retrieval.corpus.folder import scan
-from retrieval.errors import CorpusError
-from retrieval.images import SUFFIXES
+from retrieval.corpus.datasets import DATASETS, load_dataset
+from retrieval.corpus.found import distinct_name
+from retrieval.corpus.layouts import Caption
+from retrieval.corpus.scanning import expanded, scan
+from retrieval.corpus.tables import TableOptions, is_table
+from retrieval.errors import CaptionsError, CorpusError, DatasetError, ImageError, TrainingError
+from retrieval.images import open_image
+
+_MOST_NAMED = 5  # of what is missing
 
 
 @dataclass(frozen=True)
@@ -18,66 +28,118 @@ class Photo:
     name: str
     read: Callable[[], bytes]  # safe to call from threads
 
+    def open(self, at_least: int | None = None) -> Image.Image:
+        """Decoded upright, as sRGB; what else its file says, of places and people, stays in the file.
+
+        at_least  as `open_image` takes it
+
+        Safe to call from threads. Raises TrainingError that names the photo.
+        """
+        try:
+            image, _ = open_image(self.read(), at_least=at_least)
+        except (ImageError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise TrainingError(f"{self.name}: {reason}. Take it out and start again.") from error
+        return image
+
 
 @dataclass(frozen=True)
 class Pairs:
-    """Photos with at least one caption each; missing counts captioned photos not found."""
+    """Photos with at least one caption each, in order of their names, which are all different.
+
+    captions       captions[i] belong to photos[i]
+    missing        how many captioned photos were not found, or fit several; and what could not be read
+    missing_names  the first few of them, with the reason where it is another
+    """
 
     photos: list[Photo]
-    captions: list[list[str]]  # captions[i] belong to photos[i]
+    captions: list[list[str]]
     missing: int
+    missing_names: tuple[str, ...] = ()
 
 
-def read_pairs(images: Path, captions: Path, *, split: str | None = None) -> Pairs:
-    """Raises CorpusError or CaptionsError if either side is missing or nothing matches."""
-    photos = photos_in(images)
-    matched = match_captions(
-        read_captions(captions, split=split).captions, [photo.name for photo in photos]
+def read_pairs(
+    images: Path | str, captions: Path | None = None, *, split: str | None = None,
+    tables: TableOptions = TableOptions(), root: Path | None = None,
+) -> Pairs:
+    """Find photos and join their captions to them; what has no caption is left out.
+
+    images    a folder, archive, table or URI, or several as shards/{000..099}.tar; with `root` also the
+              name of a data set
+    captions  a captions file; None: those of the table, or of the files beside the photos
+    split     of the captions file, table or data set; None: all of it
+    tables    what a table does not say itself
+    root      the folder that the data set was unpacked in
+
+    Raises CorpusError, CaptionsError if there are no photos, no captions, or none that match;
+    MissingPackageError.
+    """
+    if root is not None and images in DATASETS:
+        return _of_dataset(str(images), root, split)
+    found = scan([images], replace(tables, split=None if captions else split))
+    left_out = [f"{address} ({reason})" for address, reason in found.unreadable]
+    if not found.images:
+        raise CorpusError(f"{images} holds no images{': ' + left_out[0] if left_out else ''}.")
+    taken: set[str] = set()
+    photos, own = [], {}
+    for image in found.images:
+        name = distinct_name(image, taken)
+        taken.add(name)
+        photos.append(Photo(name, partial(addresses.read, image.state.path)))
+        own[name] = list(image.captions or ())
+    photos.sort(key=lambda photo: photo.name)
+    if captions is not None:
+        return _matched(photos, read_captions(captions, split=split).captions, left_out)
+    if split is not None and not all(is_table(str(one)) for one in expanded(images)):
+        raise CaptionsError(f"{images} has no split '{split}': it is no table, so leave the split out.")
+    if not any(own.values()):
+        raise CaptionsError(
+            f"None of the {len(photos):,} images of {images} has a caption of its own. Give a captions file: "
+            "--captions FILE; or lay beach.txt beside beach.jpg."
+        )
+    return _captioned(photos, [own[photo.name] for photo in photos], left_out)
+
+
+def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
+    """Part the photos by chance: those to train on, and `count` to validate with.
+
+    Raises TrainingError if none would be left to train on.
+    """
+    n = len(pairs.photos)
+    if not 0 <= count < n:
+        raise TrainingError(f"{count:,} of {n:,} photos held out leave none to train on. Hold out fewer: --held-out N.")
+    order = np.random.default_rng(seed).permutation(n)
+
+    def part(chosen: np.ndarray) -> tuple[list[Photo], list[list[str]]]:
+        places = np.sort(chosen).tolist()
+        return [pairs.photos[place] for place in places], [pairs.captions[place] for place in places]
+
+    return (
+        Pairs(*part(order[count:]), pairs.missing, pairs.missing_names),
+        Pairs(*part(order[:count]), 0),
     )
+
+
+def _of_dataset(name: str, root: Path, split: str | None) -> Pairs:
+    if split is None:  # the reader's default is for measuring
+        raise DatasetError(f"Which split of {name} is to be trained on? Say it, such as --split train, or all.")
+    dataset = load_dataset(name, root, split=split)
+    photos = sorted((Photo(one.name, one.read) for one in dataset.images), key=lambda photo: photo.name)
+    return _matched(photos, dataset.captions.captions, [])
+
+
+def _matched(photos: list[Photo], captions: Sequence[Caption], left_out: list[str]) -> Pairs:
+    matched = match_captions(captions, [photo.name for photo in photos])
     texts: list[list[str]] = [[] for _ in photos]
-    for text, position in zip(matched.texts, matched.documents):
+    for text, position in zip(matched.texts, matched.documents.tolist()):
         texts[position].append(text)
-    captioned = [index for index, one in enumerate(texts) if one]
+    several = [f"{name} (fits several files)" for name in matched.ambiguous]
+    return _captioned(photos, texts, [*matched.missing, *several, *left_out])
+
+
+def _captioned(photos: list[Photo], texts: list[list[str]], left_out: list[str]) -> Pairs:
+    kept = [place for place, own in enumerate(texts) if own]
     return Pairs(
-        [photos[index] for index in captioned],
-        [texts[index] for index in captioned],
-        missing=len(matched.missing),
+        [photos[place] for place in kept], [texts[place] for place in kept],
+        len(left_out), tuple(left_out[:_MOST_NAMED]),
     )
-
-
-def photos_in(images: Path) -> list[Photo]:
-    """Every image of a folder or an uncompressed tar file, by name. Raises CorpusError."""
-    if not images.exists():
-        raise CorpusError(f"{images} does not exist. Give a folder of images, or a .tar of them.")
-    if images.is_dir():
-        photos = [
-            Photo(file.relative, Path(file.state.path).read_bytes) for file in scan([images]).images
-        ]
-    else:
-        photos = _photos_in_tar(images)
-    if not photos:
-        raise CorpusError(f"{images} holds no images.")
-    return sorted(photos, key=lambda photo: photo.name)
-
-
-def _photos_in_tar(archive: Path) -> list[Photo]:
-    try:
-        with tarfile.open(archive, "r:") as opened:
-            members = [
-                (member.name, member.offset_data, member.size)
-                for member in opened
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES
-            ]
-    except (tarfile.TarError, OSError) as error:
-        raise CorpusError(
-            f"{archive} is neither a folder nor an uncompressed tar file ({error})."
-        ) from error
-
-    def reader(offset: int, size: int) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with open(archive, "rb") as file:
-                file.seek(offset)
-                return file.read(size)
-        return read
-
-    return [Photo(name, reader(offset, size)) for name, offset, size in members]

@@ -55,7 +55,7 @@ def test_finished_views_are_not_computed_again(outputs, photos, cache):
 
 
 def test_unreadable_photo_is_named(outputs):
-    with pytest.raises(TrainingError, match="broken.jpg .*Take it out"):
+    with pytest.raises(TrainingError, match="broken.jpg: .*Take it out"):
         outputs.of_photos([Photo("broken.jpg", lambda: b"no image")], 0)
 
 

@@ -1,0 +1,146 @@
+"""A stream of batches: the same for the same seed, whatever threads and processes make it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from retrieval.errors import TrainingError
+from retrieval.reading import DECODE_THREADS, give_way
+from retrieval.train.augment import NONE, Augmentation, allows_flip
+from retrieval.train.pairs import Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Photos and texts of a step of one process.
+
+    photos    (n,) int64, positions in the pairs, all different
+    pixels    (n, 3, height, width) as the encoder's `prepare` gives them
+    texts     m of them
+    captions  (m,) int64, their numbers among all captions: first those of photo 0, then of photo 1, ...
+    owners    (m,) int64: texts[j] belongs to pixels[owners[j]]
+    """
+
+    photos: torch.Tensor
+    pixels: torch.Tensor
+    texts: list[str]
+    captions: torch.Tensor
+    owners: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Sample:
+    photo: int
+    pixels: torch.Tensor
+    texts: list[str]
+    captions: list[int]
+
+
+class Batches:
+    """All photos once in an epoch, in an order of its own, but for a rest too small for a batch."""
+
+    def __init__(
+        self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
+        augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
+        rank: int = 0, world: int = 1, threads: int | None = None,
+    ):
+        """
+        prepare             of the encoder: an RGB image to a tensor (3, height, width)
+        batch_size          photos in a batch of one process
+        captions_per_photo  drawn for each photo in each epoch, or as many as it has; 0: all
+        at_least            pixels that `prepare` makes of the shorter side: photos may be decoded
+                            smaller than they are; None decodes them in full
+        rank, world         which process this is, and of how many
+        threads             to decode with; None: as many as the processor suggests
+
+        Raises TrainingError if there are too few photos for a step, or only one caption for all.
+        """
+        n, together = len(pairs.photos), batch_size * world
+        if n < together:
+            wanted = f"a batch of {together:,}"
+            if world > 1:
+                wanted = f"the {together:,} that {world} processes with {batch_size:,} each take in a step"
+            advice = "Take a smaller batch" + (", or fewer processes" if world > 1 else "")
+            raise TrainingError(f"{n:,} photos are fewer than {wanted}. {advice}.")
+        first = pairs.captions[0][0]
+        if all(text == first for texts in pairs.captions for text in texts):
+            raise TrainingError(f"All captions are the same, '{first[:60]}', so there is nothing to tell photos by.")
+        self.steps = n // together
+        self._pairs, self._prepare, self._augmentation = pairs, prepare, augmentation
+        self._batch_size, self._captions_per_photo = batch_size, captions_per_photo
+        # A crop is to have as many pixels to spare as the whole would.
+        self._at_least = at_least and round(at_least / augmentation.crop**0.5)
+        self._seed, self._rank, self._world = seed, rank, world
+        self._threads = DECODE_THREADS if threads is None else threads
+        counts = np.array([len(texts) for texts in pairs.captions])
+        self._firsts = (counts.cumsum() - counts).tolist()  # number of each photo's first caption
+
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
+        """This process's batches of an epoch, from a step on.
+
+        They are decoded ahead by at most one batch; the threads end when the iterator does or is
+        closed. Raises TrainingError that names a photo that cannot be read, when its turn comes.
+        """
+        if not 0 <= first_step <= self.steps:
+            raise TrainingError(f"Epoch {number} has no step {first_step}: it has {self.steps}.")
+        return self._batches(number, first_step)
+
+    def _batches(self, number: int, first_step: int) -> Iterator[Batch]:
+        order = np.random.default_rng([self._seed, number]).permutation(len(self._pairs.photos))
+        whole = order[: self.steps * self._world * self._batch_size]
+        own = whole.reshape(self.steps, self._world, self._batch_size)[first_step:, self._rank]  # (steps, n)
+        with closing(self._samples(own.ravel().tolist(), number)) as samples:
+            for _ in own:
+                yield self._batch(samples)
+
+    def _samples(self, photos: list[int], number: int) -> Iterator[_Sample]:
+        waiting: deque[Future[_Sample]] = deque()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="augment", initializer=give_way)
+        try:
+            for photo in photos:
+                waiting.append(pool.submit(self._sample, photo, number))
+                if len(waiting) > self._batch_size:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _sample(self, photo: int, number: int) -> _Sample:
+        # A source of its own for each photo: results must not depend on which thread is faster.
+        chance = random.Random(f"{self._seed}/{number}/{photo}")
+        own = self._pairs.captions[photo]
+        chosen = list(range(len(own)))
+        if 0 < self._captions_per_photo < len(own):
+            chosen = sorted(chance.sample(chosen, self._captions_per_photo))
+        texts = [own[place] for place in chosen]
+        image = self._pairs.photos[photo].open(self._at_least)
+        return _Sample(
+            photo,
+            self._prepare(self._augmentation.image(image, allows_flip(texts), chance)),
+            [self._augmentation.text(text, chance) for text in texts],
+            [self._firsts[photo] + place for place in chosen],
+        )
+
+    def _batch(self, samples: Iterator[_Sample]) -> Batch:
+        photos, texts, captions, owners = [], [], [], []
+        for place in range(self._batch_size):
+            sample = next(samples)
+            if place == 0:  # each goes into its place and is forgotten: memory holds two batches at the most
+                pixels = sample.pixels.new_empty((self._batch_size, *sample.pixels.shape))
+            pixels[place] = sample.pixels
+            photos.append(sample.photo)
+            texts += sample.texts
+            captions += sample.captions
+            owners += [place] * len(sample.texts)
+        return Batch(torch.tensor(photos), pixels, texts, torch.tensor(captions), torch.tensor(owners))
