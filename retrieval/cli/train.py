@@ -19,7 +19,7 @@ from retrieval.cli import options, train_options
     "retrieval train ~/products --captions products.csv --task match -o products-match",
     'retrieval search products.collection "a blue cup" --rerank products-match',
 ))
-@click.argument("images", type=options.PATH)
+@click.argument("images", type=options.PLACE)
 @options.optional_captions
 @options.split
 @click.option("--output", "-o", type=options.PATH, required=True, metavar="FOLDER",
@@ -38,7 +38,7 @@ from retrieval.cli import options, train_options
 @click.option("--prototype-share", type=click.FloatRange(0, 1),
               help="Of projections: pairs per real pair made from what the image tower's classifier knows; more "
               "keeps more general vocabulary, 0 learns from your captions alone.")
-@click.option("--views", type=click.IntRange(min=1), help="Of projections: augmented copies of each photo.  [default: 8]")
+@click.option("--views", type=click.IntRange(min=1), help="Augmented copies of each photo, where the image tower does not learn.  [default: 8]")
 @click.option("--projections-only", is_flag=True,
               help="Write projections without the towers, as the built-in encoder ships.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
@@ -71,7 +71,7 @@ _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _FIT = {
     "match": _SHARED | {"minutes"},
     "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "projections_only"},
-    "towers": _SHARED | {"held_out", "dim"} | train_options.ABOUT_TOWERS,
+    "towers": _SHARED | {"held_out", "dim", "views"} | train_options.ABOUT_TOWERS,
 }
 _WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
           "towers": "where towers learn"}
@@ -115,13 +115,20 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     resume, tensorboard, apart = (given.pop(name, None) for name in ("resume", "tensorboard", "held_out"))
     plan = train_options.plan_of(given)
     pairs = _pairs(images, captions, split)
-    with start() as processes, out.progress_bar("Teacher's vectors") as (set_total, advance):
-        set_total(len(pairs.photos))
+    apart = _held_out(apart, pairs)
+    learned = len(pairs.photos) - apart
+    seen = {}
+    with start() as processes, out.progress_bars() as show:
+
+        def on_photos(what, count):
+            seen[what] = seen.get(what, 0) + count
+            show(what, seen[what], learned * (plan.views if what == "Tower outputs" else 1))
+
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_towers(
-                pairs, output, plan, processes=processes, held_out=_held_out(apart, pairs), device=device,
+                pairs, output, plan, processes=processes, held_out=apart, device=device,
                 resume=bool(resume), tensorboard=bool(tensorboard),
-                watcher=Watcher(_report_step, _report_epoch, advance, interrupted.is_set),
+                watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),
             )
     if not processes.is_first:
         return
@@ -161,7 +168,8 @@ def _pairs(images, captions, split):
 
     pairs = read_pairs(images, captions, split=split)
     if pairs.missing:
-        click.echo(f"Warning: {pairs.missing} captioned images are not in {images}.", err=True)
+        click.echo(f"Warning: {pairs.missing} captioned images are not in {images}, or cannot be read: "
+                   f"{', '.join(pairs.missing_names)}{', ...' if pairs.missing > len(pairs.missing_names) else ''}", err=True)
     return pairs
 
 

@@ -126,6 +126,7 @@ def plan_of(given: dict[str, Any]):
     return Plan(
         chosen(Start), chosen(Tuning, image="learn_image", text="learn_text"), chosen(Settings),
         chosen(Augmentation), train_size=given.get("train_size"), teacher=given.get("teacher"),
+        views=given.get("views", 8),
     )
 
 

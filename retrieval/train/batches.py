@@ -25,7 +25,7 @@ class Batch:
     """Photos and texts of a step of one process.
 
     photos    (n,) int64, positions in the pairs, all different
-    pixels    (n, 3, height, width) as the encoder's `prepare` gives them
+    pixels    (n, 3, height, width) as the encoder's `prepare` gives them; or (n, width), outputs of a frozen tower
     texts     m of them
     captions  (m,) int64, their numbers among all captions: first those of photo 0, then of photo 1, ...
     owners    (m,) int64: texts[j] belongs to pixels[owners[j]]
@@ -52,7 +52,7 @@ class Batches:
     def __init__(
         self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
         augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
-        rank: int = 0, world: int = 1, threads: int | None = None,
+        kept: torch.Tensor | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
     ):
         """
         prepare             of the encoder: an RGB image to a tensor (3, height, width)
@@ -60,6 +60,8 @@ class Batches:
         captions_per_photo  drawn for each photo in each epoch, or as many as it has; 0: all
         at_least            pixels that `prepare` makes of the shorter side: photos may be decoded
                             smaller than they are; None decodes them in full
+        kept                (views, photos, width): outputs of a frozen image tower, to draw a view from instead
+                            of decoding; `prepare` and the image's augmentation are then not used
         rank, world         which process this is, and of how many
         threads             to decode with; None: as many as the processor suggests
 
@@ -80,7 +82,7 @@ class Batches:
         self._batch_size, self._captions_per_photo = batch_size, captions_per_photo
         # A crop is to have as many pixels to spare as the whole would.
         self._at_least = at_least and round(at_least / augmentation.crop**0.5)
-        self._seed, self._rank, self._world = seed, rank, world
+        self._seed, self._rank, self._world, self._kept = seed, rank, world, kept
         self._threads = DECODE_THREADS if threads is None else threads
         counts = np.array([len(texts) for texts in pairs.captions])
         self._firsts = (counts.cumsum() - counts).tolist()  # number of each photo's first caption
@@ -124,10 +126,14 @@ class Batches:
         if 0 < self._captions_per_photo < len(own):
             chosen = sorted(chance.sample(chosen, self._captions_per_photo))
         texts = [own[place] for place in chosen]
-        image = self._pairs.photos[photo].open(self._at_least)
+        if self._kept is None:
+            image = self._pairs.photos[photo].open(self._at_least)
+            pixels = self._prepare(self._augmentation.image(image, allows_flip(texts), chance))
+        else:
+            pixels = self._kept[chance.randrange(len(self._kept)), photo]
         return _Sample(
             photo,
-            self._prepare(self._augmentation.image(image, allows_flip(texts), chance)),
+            pixels,
             [self._augmentation.text(text, chance) for text in texts],
             [self._firsts[photo] + place for place in chosen],
         )

@@ -21,6 +21,7 @@ from retrieval.encoders.preprocess import normalise
 from retrieval.errors import TrainingError
 from retrieval.train import gradient_cache, losses
 from retrieval.train.batches import Batch
+from retrieval.train.outputs import image_projection
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Trainee
 from retrieval.train.teacher import Teacher
@@ -77,6 +78,7 @@ class Learner:
         self._preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
         self._loss = losses.named(settings.loss, label_smoothing=settings.label_smoothing, margin=settings.margin)
         self.model = make_trainable(trainee.encoder.model, tuning).to(device, memory_format=torch.channels_last)
+        self._project = image_projection(self.model.visual)
         processes.broadcast_from_first(self.model)
         self.dtype = choose_dtype(settings.precision, device)
         self._trained = {name: one for name, one in self.model.named_parameters() if one.requires_grad}
@@ -185,8 +187,10 @@ class Learner:
         return tokens.to(self.device)
 
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w), bytes or normalised, to unit rows (n, d) float32."""
+        """(n, 3, h, w), bytes or normalised, or a frozen tower's outputs (n, width), to unit rows (n, d) float32."""
         pixels = pixels.to(self.device)
+        if pixels.ndim == 2:
+            return F.normalize(self._project(pixels.to(self.dtype)).float(), dim=-1)
         if pixels.dtype == torch.uint8:
             pixels = normalise(pixels, self._preprocessing)
         pixels = pixels.to(self.dtype, memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
 """Outputs of the frozen towers, computed once and kept.
 
-With frozen towers an epoch needs no tower at all, so the outputs of every photo (several
+A frozen tower need not run in every epoch, so the outputs of every photo (several
 augmented views of it) and caption are cached on disk; an interrupted run continues behind the
 last finished view.
 """
@@ -11,6 +11,7 @@ import hashlib
 import io
 import random
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,9 @@ from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
 from PIL import Image, ImageEnhance, ImageOps
 
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
@@ -28,15 +32,39 @@ BATCH_SIZE = 128
 Progress = Callable[[int], None]
 
 
+def without_projections(encoder: DualEncoder) -> DualEncoder:
+    """A copy that gives what goes into the projections.
+
+    Linear projections without bias do not see the length of their input, so unit outputs of such a copy are
+    all that they need.
+    """
+    model = deepcopy(encoder.model)
+    if isinstance(model.visual, TimmModel):
+        model.visual.head = torch.nn.Identity()
+    else:
+        model.visual.proj = None
+    if isinstance(getattr(model, "text", None), HFTextEncoder):
+        model.text.proj = torch.nn.Identity()
+    return replace(encoder, name="towers", model=model)
+
+
+def image_projection(visual: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The linear map without bias at an image tower's end; None if it ends otherwise."""
+    if isinstance(visual, TimmModel):
+        layers = [layer for layer in visual.head if not isinstance(layer, torch.nn.Dropout)]
+        linear = len(layers) == 1 and isinstance(layers[0], torch.nn.Linear) and layers[0].bias is None
+        return visual.head if linear else None
+    if isinstance(visual, VisionTransformer) and visual.proj is not None:
+        return lambda outputs: outputs @ visual.proj
+    return None
+
+
 class TowerOutputs:
     """Computes or recalls tower outputs of unit length: (n, width) float16 on disk."""
 
     def __init__(self, towers: DualEncoder, cache: Path, *, device: str = "auto"):
-        # Linear projections without bias do not see the length of their input, so the outputs
-        # of an encoder without projections are all that they need.
-        towers.model.visual.head = torch.nn.Identity()
-        towers.model.text.proj = torch.nn.Identity()
-        self._encoder = OpenClipEncoder(replace(towers, name="towers"), device=device)
+        """towers: without projections; see `without_projections`."""
+        self._encoder = OpenClipEncoder(towers, device=device)
         self._cache = cache
 
     def of_photos(

@@ -19,7 +19,7 @@ from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
-from retrieval.train.outputs import TowerOutputs
+from retrieval.train.outputs import TowerOutputs, without_projections
 from retrieval.train.pairs import Pairs
 from retrieval.train.prototypes import class_texts, prototypes
 from retrieval.train.validation import Recalls, recalls
@@ -78,7 +78,7 @@ def train_projections(
     config = deepcopy(builtin.config())
     config["model_cfg"]["embed_dim"] = settings.dim
     outputs = TowerOutputs(
-        builtin.load_towers_only("towers", config), cache_folder() / "towers", device=device
+        without_projections(builtin.load_towers_only("towers", config)), cache_folder() / "towers", device=device
     )
     photos = np.stack([
         outputs.of_photos(pairs.photos, view, lambda count, view=view: watcher.on_photos(view, count))

@@ -7,8 +7,6 @@ from typing import Callable
 import numpy as np
 import torch
 
-from retrieval.errors import ImageError, TrainingError
-from retrieval.images import open_image
 from retrieval.train.batches import Batch
 from retrieval.train.pairs import Pairs
 from retrieval.types import Encoder
@@ -34,12 +32,7 @@ def ask(encoder: Encoder, pairs: Pairs, progress: Callable[[int], None] = lambda
     """Raises TrainingError naming a photo that cannot be read."""
     parts = []
     for start in range(0, len(pairs.photos), _AT_ONCE):
-        images = []
-        for photo in pairs.photos[start : start + _AT_ONCE]:
-            try:
-                images.append(open_image(photo.read())[0])
-            except ImageError as error:
-                raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
+        images = [photo.open() for photo in pairs.photos[start : start + _AT_ONCE]]
         parts.append(encoder.encode_images(images))
         progress(len(images))
     captions = encoder.encode_texts([text for texts in pairs.captions for text in texts])

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg
 
 from retrieval import __version__
 from retrieval.encoders import load_encoder
 from retrieval.encoders.precision import resolve_device
-from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform
-from retrieval.files import write_json
+from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
+from retrieval.files import cache_folder, write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches
@@ -23,6 +25,7 @@ from retrieval.train.checkpoints import Checkpoints
 from retrieval.train.journal import Epoch, Journal, Step, draw_curves
 from retrieval.train.learner import Learner, Settings
 from retrieval.train.loop import Ended, Progress, fit
+from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
 from retrieval.train.pairs import Pairs, hold_out
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, Trainee, start_model
@@ -36,6 +39,8 @@ class Plan:
 
     train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
     teacher     an encoder to learn from too, named as `--model`
+    views       augmented copies of each photo, the photo itself included, where the image tower is frozen: it
+                then runs once over them all, and not in every epoch
     """
 
     start: Start
@@ -44,6 +49,7 @@ class Plan:
     augmentation: Augmentation = Augmentation()
     train_size: int | None = None
     teacher: str | None = None
+    views: int = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Watcher:
 
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
-    on_taught: Callable[[int], None] = lambda count: None
+    on_photos: Callable[[str, int], None] = lambda what, count: None  # of towers that run before training
     stop: Callable[[], bool] = lambda: False
 
 
@@ -90,14 +96,16 @@ def train_towers(
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
+    kept = _kept_outputs(trainee, learned, plan, device, watcher)
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
-        rank=processes.rank, world=processes.world,
+        at_least=plan.train_size or input_size(preprocessing),
+        kept=kept, rank=processes.rank, world=processes.world,
     )
     taught = None
     if plan.teacher and settings.distillation:
-        taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, watcher.on_taught)
+        taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, partial(watcher.on_photos, "Teacher's vectors"))
     validation = None
     if apart.photos and processes.is_first:
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
@@ -117,6 +125,17 @@ def train_towers(
     if processes.is_first and not ended.interrupted:
         _write(output, trainee, learner, checkpoints, plan, outcome)
     return outcome
+
+
+def _kept_outputs(
+    trainee: Trainee, pairs: Pairs, plan: Plan, device: str, watcher: Watcher
+) -> torch.Tensor | None:
+    """(views, photos, width) of a frozen image tower that ends in a projection; else None."""
+    if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
+        return None
+    outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
+    seen = partial(watcher.on_photos, "Tower outputs")
+    return torch.from_numpy(np.stack([outputs.of_photos(pairs.photos, view, seen) for view in range(plan.views)])).float()
 
 
 def for_loss(trainee: Trainee, loss: str) -> Trainee:
@@ -155,7 +174,7 @@ def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
     described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
                  **asdict(plan.settings), **asdict(plan.augmentation)}
     return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
-            "teacher": plan.teacher, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
+            "teacher": plan.teacher, "views": plan.views, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
             "processes": processes.world}
 
 
@@ -190,7 +209,7 @@ def _write(
     facts = {
         "software": f"crossmodal-retrieval {__version__}", "start": asdict(plan.start), "tuning": asdict(plan.tuning),
         "settings": asdict(plan.settings), "augmentation": asdict(plan.augmentation),
-        "train_size": plan.train_size, "teacher": plan.teacher, **asdict(outcome),
+        "train_size": plan.train_size, "teacher": plan.teacher, "views": plan.views, **asdict(outcome),
     }
     model_folder.write(output, trainee, plain_state(model), facts)
     write_json(output / "training.json", facts)

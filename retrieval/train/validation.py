@@ -7,8 +7,6 @@ from typing import Callable, Sequence
 import numpy as np
 import torch
 
-from retrieval.errors import ImageError, TrainingError
-from retrieval.images import open_image
 from retrieval.metrics import Relevance, hit_rate, relevant_ranks
 from retrieval.train.pairs import Pairs
 
@@ -46,7 +44,7 @@ class Validation:
 
     def __init__(self, pairs: Pairs, prepare: Callable, tokenize: Callable[[list[str]], torch.Tensor]):
         """prepare: an upright image to pixels (3, h, w). Raises TrainingError naming a photo that cannot be read."""
-        self._pixels = [_prepared(photo, prepare) for photo in pairs.photos]
+        self._pixels = [prepare(photo.open()) for photo in pairs.photos]
         self._tokens = tokenize([text for texts in pairs.captions for text in texts])  # (m, t)
         self._counts = np.array([len(texts) for texts in pairs.captions])
 
@@ -56,13 +54,6 @@ class Validation:
             images = [embed_images(torch.stack(part)) for part in _parts(self._pixels)]
             captions = [embed_texts(part) for part in self._tokens.split(BATCH)]
             return recalls(_rows(images), _rows(captions), self._counts)
-
-
-def _prepared(photo, prepare: Callable) -> torch.Tensor:
-    try:
-        return prepare(open_image(photo.read())[0])
-    except ImageError as error:
-        raise TrainingError(f"{photo.name} {error}. Take it out and start again.") from error
 
 
 def _parts(pixels: Sequence[torch.Tensor]):
