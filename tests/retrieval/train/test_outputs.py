@@ -9,7 +9,7 @@ from PIL import Image
 
 from retrieval.encoders import builtin
 from retrieval.errors import TrainingError
-from retrieval.train.outputs import TowerOutputs, augment
+from retrieval.train.outputs import TowerOutputs, augment, without_projections
 from retrieval.train.pairs import Photo
 
 
@@ -25,7 +25,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outputs(cache):
-    return TowerOutputs(builtin.load_towers_only("towers", builtin.config()), cache, device="cpu")
+    return TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), cache, device="cpu")
 
 
 def test_projected_outputs_are_the_models_vectors(outputs, photos, builtin_encoder):
@@ -47,7 +47,7 @@ def test_projected_outputs_are_the_models_vectors(outputs, photos, builtin_encod
 def test_finished_views_are_not_computed_again(outputs, photos, cache):
     first = outputs.of_photos(photos, 0)
     counted = []
-    again = TowerOutputs(builtin.load_towers_only("towers", builtin.config()), cache, device="cpu")
+    again = TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), cache, device="cpu")
     np.testing.assert_array_equal(again.of_photos(photos, 0, counted.append), first)
     assert counted == []
     assert not np.array_equal(again.of_photos(photos, 2, counted.append), first)
