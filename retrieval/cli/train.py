@@ -107,6 +107,8 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
 
 
 def _towers(images, captions, split, output, device, as_json, given) -> None:
+    from contextlib import closing
+
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
     from retrieval.train.processes import start
@@ -118,7 +120,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     apart = _held_out(apart, pairs)
     learned = len(pairs.photos) - apart
     seen = {}
-    with start() as processes, out.progress_bars() as show:
+    with closing(start(device)) as processes, out.progress_bars() as show:
 
         def on_photos(what, count):
             seen[what] = seen.get(what, 0) + count

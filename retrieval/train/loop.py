@@ -64,7 +64,7 @@ def fit(
                         gradient, since / (now - reported),
                     ))
                     reported, since = now, 0
-                if processes.same(stop()):
+                if processes.from_first(stop()):
                     _save(learner, checkpoints, progress, first)
                     return Ended(progress, interrupted=True)
                 if now - kept >= CHECKPOINT_SECONDS:
@@ -78,7 +78,7 @@ def fit(
         _save(learner, checkpoints, progress, first)
         kept = reported = monotonic()  # validation is not training
         since = 0
-        if processes.same(_nothing_better(progress, settings.patience, validation)):
+        if processes.from_first(_nothing_better(progress, settings.patience, validation)):
             break
     return Ended(progress)
 

@@ -110,7 +110,7 @@ def train_towers(
     if apart.photos and processes.is_first:
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
     learner = Learner(
-        trainee, settings, plan.tuning, batches.steps * settings.epochs, device=processes.device(resolve_device(device)),
+        trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
         processes=processes, teacher=taught,
     )
     checkpoints = Checkpoints(output, _identity(plan, learned, processes))
