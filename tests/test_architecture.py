@@ -108,7 +108,8 @@ INSIDE = [
         "retrieval.evaluate.benchmark",
     ],
     [
-        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
+        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.losses"
+        "  retrieval.train.gradient_cache  retrieval.train.processes",
         "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
