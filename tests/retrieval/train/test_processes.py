@@ -1,0 +1,124 @@
+"""Two real processes on one batch do what one does alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from retrieval.errors import TrainingError
+from retrieval.train.processes import Processes, start
+
+ROOT = Path(__file__).parents[3]
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def steps() -> list[dict]:
+    """What split_batch.py prints: alone, then as the first and the second of two."""
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    port = str(free_port())
+    two = [
+        {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for rank in "01"
+    ]
+    command = [sys.executable, str(Path(__file__).with_name("split_batch.py"))]
+    running = [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT), **more}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for more in ({}, *two)
+    ]
+    try:
+        printed = [one.communicate(timeout=100) for one in running]
+    finally:
+        for one in running:
+            one.kill()  # one that failed would leave the other waiting
+    assert [one.returncode for one in running] == [0, 0, 0], [errors for _, errors in printed]
+    return [json.loads(output.splitlines()[-1]) for output, _ in printed]
+
+
+@pytest.mark.parametrize("way", ["whole", "cached"])
+def test_gradients_of_a_split_batch_are_those_of_the_whole(steps, way):
+    alone, *two = (step[way] for step in steps)
+    assert set(alone["gradients"]) == {
+        f"{tower}.{layer}.{kind}" for tower in ("image", "text") for layer in (0, 2) for kind in ("weight", "bias")
+    } | {"scale", "bias"}
+    for step in two:
+        assert step["loss"] == pytest.approx(alone["loss"], abs=1e-12)
+        assert set(step["gradients"]) == set(alone["gradients"])
+        for name, gradient in alone["gradients"].items():
+            assert max(map(abs, gradient)) > 1e-3, name
+            exact = 1e-6 if name in ("scale", "bias") else 1e-12  # those are float32
+            assert step["gradients"][name] == pytest.approx(gradient, rel=exact, abs=exact), name
+
+
+def test_what_the_first_one_has_is_handed_out(steps):
+    alone, first, second = steps
+    assert first["before"] == first["after"] == second["after"] == alone["after"]
+    assert second["before"] != second["after"]
+    assert second["mean"] == first["mean"] == alone["mean"]  # a buffer
+    assert [step["said"] for step in steps] == ["by 0"] * 3
+    assert [step["first"] for step in steps] == [True, True, False]
+
+
+def test_gathering_joins_parts_of_different_lengths(steps):
+    alone, first, second = steps
+    assert first["owners"] == second["owners"] == alone["owners"] == [0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 7, 7]
+    assert first["joined"] == second["joined"] == [[1, 1, 1], [1, 1, 1], [2, 2, 2]]
+    assert alone["joined"] == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_the_sum_of_all_gradients_comes_back(steps):
+    alone, first, second = steps
+    assert alone["come back"] == [[1, 1, 1]] * 2
+    assert first["come back"] == [[1 + 2] * 3] * 2
+    assert second["come back"] == [[(1 + 2) * 2] * 3]  # its rows were doubled
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
+
+
+def test_alone_without_torchrun(environment):
+    assert start() == Processes(rank=0, world=1, device_index=0)
+    environment(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    assert start() == Processes()
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is two, where .* a number"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set, where .*torchrun"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "LOCAL_RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}, "Process 1 of 2 cannot join the others: .*MASTER_ADDR"),
+    ],
+)
+def test_a_broken_environment(environment, values, message):
+    environment(**values)
+    with pytest.raises(TrainingError, match=message):
+        start("cpu")
+
+
+def test_more_processes_than_gpus(environment, monkeypatch):
+    environment(WORLD_SIZE="2", RANK="1", LOCAL_RANK="1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match="Process 1 of this machine has no GPU of its own; there are 1"):
+        start()
