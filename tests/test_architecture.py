@@ -116,7 +116,7 @@ INSIDE = [
         "retrieval.train.teacher  retrieval.train.journal  retrieval.train.projections  retrieval.train.cross_encoder",
         "retrieval.train.learner",
         "retrieval.train.loop",
-        "retrieval.train.towers",
+        "retrieval.train.dual_encoder",
     ],
     [
         "retrieval.report",

@@ -50,7 +50,7 @@ def ours(settings: Mapping[str, Any], work: Path) -> Measure:
     from retrieval.train.pairs import Pairs, Photo
     from retrieval.train.processes import Processes
     from retrieval.train.starting import Start, start_model
-    from retrieval.train.towers import Plan, training_transform
+    from retrieval.train.dual_encoder import Plan, training_transform
     from retrieval.train.trainable import Tuning
 
     files = sorted(photos(work, settings["width"], settings["height"], settings["images"]).iterdir())

@@ -112,7 +112,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
     from retrieval.train.processes import start
-    from retrieval.train.towers import Watcher, train_towers
+    from retrieval.train.dual_encoder import Watcher, train_dual_encoder
 
     resume, tensorboard, apart = (given.pop(name, None) for name in ("resume", "tensorboard", "held_out"))
     plan = train_options.plan_of(given)
@@ -127,7 +127,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
             show(what, seen[what], learned * (plan.views if what == "Tower outputs" else 1))
 
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
-            outcome = train_towers(
+            outcome = train_dual_encoder(
                 pairs, output, plan, processes=processes, held_out=apart, device=device,
                 resume=bool(resume), tensorboard=bool(tensorboard),
                 watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),

@@ -10,7 +10,7 @@ from retrieval.train.journal import read
 from retrieval.train.learner import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
-from retrieval.train.towers import Plan, Watcher, train_towers
+from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
 
 SETTINGS = Settings(epochs=3, batch_size=16, learning_rate=1e-3, average=0.9, seed=3)
 
@@ -19,7 +19,7 @@ SETTINGS = Settings(epochs=3, batch_size=16, learning_rate=1e-3, average=0.9, se
 def run(tiny_model, quarters):
     def train(output, settings=SETTINGS, **options):
         plan = Plan(Start(model=str(tiny_model)), settings=settings)
-        return train_towers(quarters, output, plan, processes=Processes(), device="cpu", **{"held_out": 8, **options})
+        return train_dual_encoder(quarters, output, plan, processes=Processes(), device="cpu", **{"held_out": 8, **options})
 
     return train
 
@@ -76,7 +76,7 @@ def test_stops_when_nothing_gets_better(run, tmp_path):
 
 
 def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
-    from retrieval.train import towers
+    from retrieval.train import dual_encoder
 
     scores = iter([20.0, 30.0, 10.0])
 
@@ -88,7 +88,7 @@ def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
             value = next(scores)
             return {way: dict.fromkeys(("R@1", "R@5", "R@10"), value) for way in ("text_to_image", "image_to_text")}
 
-    monkeypatch.setattr(towers, "Validation", Scripted)
+    monkeypatch.setattr(dual_encoder, "Validation", Scripted)
     outcome = run(tmp_path)
     assert outcome.best_epoch == 2 and outcome.recalls["text_to_image"]["R@1"] == 30.0
     from safetensors.torch import load_file

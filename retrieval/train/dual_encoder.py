@@ -79,7 +79,7 @@ class Outcome:
     interrupted: bool = False
 
 
-def train_towers(
+def train_dual_encoder(
     pairs: Pairs, output: Path, plan: Plan, *, processes: Processes, held_out: int = 0, device: str = "auto",
     resume: bool = False, tensorboard: bool = False, watcher: Watcher = Watcher(),
 ) -> Outcome:

@@ -11,12 +11,12 @@ from retrieval.train.augment import NONE
 from retrieval.train.learner import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
-from retrieval.train.towers import Plan, train_towers
+from retrieval.train.dual_encoder import Plan, train_dual_encoder
 from retrieval.train.trainable import Tuning
 
 
 def train(quarters, output, plan, **options):
-    return train_towers(quarters, output, plan, processes=Processes(), device="cpu", **options)
+    return train_dual_encoder(quarters, output, plan, processes=Processes(), device="cpu", **options)
 
 
 @pytest.fixture(scope="module")
