@@ -53,15 +53,21 @@ def test_crops_are_parts_of_their_share():
         assert crop.getpixel((crop.width - 1, crop.height - 1))[:2] == (left + crop.width - 1, top + crop.height - 1)
         assert 3 / 4 - 0.02 < crop.width / crop.height < 4 / 3 + 0.02
         shares.append(crop.width * crop.height / (200 * 160))
-    assert 0.295 < min(shares) < 0.35 and 0.9 < max(shares) <= 1.0
-    assert np.mean(shares) == pytest.approx(0.62, abs=0.05)  # wide ones fit less often
+    assert 0.29 < min(shares) < 0.33 and 0.97 < max(shares) <= 1.0
+    assert np.mean(shares) == pytest.approx(0.65, abs=0.03)
 
 
-@pytest.mark.parametrize(("size", "box"), [((250, 12), (117, 0, 133, 12)), ((9, 200), (0, 94, 9, 106)), ((1, 1), (0, 0, 1, 1))])
-def test_of_images_too_long_for_a_crop_the_middle(size, box):
+@pytest.mark.parametrize(("size", "part"), [((250, 12), (16, 12)), ((9, 200), (9, 12)), ((1, 1), (1, 1)), ((1, 90), (1, 1))])
+def test_of_images_too_long_for_a_crop_a_part_that_is_not(size, part):
     image = places(*size)
-    crop = Augmentation(crop=0.5, flip=False, colour=0).image(image, True, random.Random(3))
-    assert crop.tobytes() == image.crop(box).tobytes()
+    corners = set()
+    for seed in range(30):
+        crop = Augmentation(crop=0.5, flip=False, colour=0).image(image, True, random.Random(seed))
+        assert crop.size == part
+        left, top, _ = crop.getpixel((0, 0))
+        assert crop.tobytes() == image.crop((left, top, left + part[0], top + part[1])).tobytes()
+        corners.add((left, top))
+    assert len(corners) > (1 if min(size) > 1 else 0)
 
 
 def test_half_of_the_photos_are_mirrored_and_only_where_texts_allow_it():
@@ -77,14 +83,14 @@ def test_half_of_the_photos_are_mirrored_and_only_where_texts_allow_it():
         assert never.image(image, True, random.Random(seed)).tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize(("factors", "most"), [((1.2, 1, 1), 1), ((1, 0.8, 1), 2), ((1, 1, 1.2), 2), ((0.9, 1.1, 0.85), 3)])
+@pytest.mark.parametrize(("factors", "most"), [((1.2, 1, 1), 1), ((1, 0.8, 1), 1), ((1, 1, 1.2), 1), ((0.9, 1.1, 0.85), 2)])
 def test_colours_change_as_pillow_changes_them(photo, factors, most):
     expected = photo.point(lambda value: 70 + value // 4)  # far from black and white, where steps would be cut off
     found = Augmentation(crop=1, flip=False, colour=0.2).image(expected, True, Drawn(*factors))
     for enhance, factor in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors):
         expected = enhance(expected).enhance(factor)
     apart = np.abs(np.asarray(found, int) - np.asarray(expected, int))
-    assert apart.max() <= most and apart.mean() < 1
+    assert apart.max() <= most  # it rounds down at each of its steps
 
 
 def test_colours_by_hand():

@@ -231,10 +231,10 @@ def test_decoding_ahead_is_bounded(pairs):
     assert read == []
     next(batches)
     time.sleep(0.2)  # for the threads to go on as far as they may
-    assert len(read) == 8
+    assert 4 <= len(read) <= 8
     next(batches)
     time.sleep(0.2)
-    assert len(read) == 12
+    assert 8 <= len(read) <= 12
     batches.close()
 
 
