@@ -144,6 +144,13 @@ def test_tables_of_photos_elsewhere(tmp_path):
     assert found(pairs) == {"a.jpg": (RED, ["rot"])}
 
 
+def test_parquet_of_captions(tmp_path):
+    write(tmp_path / "photos", IMAGES)
+    pyarrow.parquet.write_table(pyarrow.table(TABLES["t.parquet"]), tmp_path / "t.parquet")
+    pairs = read_pairs(tmp_path / "photos", tmp_path / "t.parquet", split="train")
+    assert found(pairs) == {"a.jpg": (RED, ["first", "first again"]), "b.jpg": (BLUE, ["second"])}
+
+
 def test_a_coco_file_is_a_table(tmp_path):
     path = write(tmp_path, IMAGES) / "captions_train.json"
     path.write_text(json.dumps({
@@ -207,7 +214,11 @@ def test_missing_images(tmp_path, captions):
         read_pairs(tmp_path / "nowhere", captions)
     path = tmp_path / "t.csv"
     path.write_text("image,caption\ngone.jpg,x\n")
-    with pytest.raises(CorpusError, match=re.escape(f"holds no images: {tmp_path / 'gone.jpg'} (does not exist).")):
+    first = f"holds no images: {tmp_path / 'gone.jpg'} (does not exist)"
+    with pytest.raises(CorpusError, match=re.escape(f"{first}.")):
+        read_pairs(path)
+    path.write_text("image,caption\ngone.jpg,x\nalso.jpg,y\n")
+    with pytest.raises(CorpusError, match=re.escape(f"{first} and 1 more.")):
         read_pairs(path)
 
 
@@ -266,8 +277,9 @@ def test_photos_that_went_missing_are_named(tmp_path):
     write(tmp_path / "photos", {"a.jpg": RED, "a.txt": b"red"})
     (photo,) = read_pairs(tmp_path / "photos").photos
     (tmp_path / "photos" / "a.jpg").unlink()
-    with pytest.raises(TrainingError, match="a.jpg: cannot be read: No such file or directory. Take it out"):
-        photo.open()
+    for asked in (photo.open, photo.content):
+        with pytest.raises(TrainingError, match="a.jpg: cannot be read: No such file or directory. Take it out"):
+            asked()
     with pytest.raises(TrainingError, match="b.jpg: No such file or directory. Take it out"):
         Photo("b.jpg", (tmp_path / "b.jpg").read_bytes).open()
 
