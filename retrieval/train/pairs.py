@@ -84,7 +84,7 @@ def read_pairs(
     """
     if root is not None and images in DATASETS:
         return _of_dataset(str(images), root, split)
-    if captions is not None and captions.suffix.lower() == ".parquet":  # no text, but a table all the same
+    if captions is not None and str(captions).lower().endswith(".parquet"):  # a table, though no text
         return read_pairs(captions, split=split, tables=replace(tables, images=Path(images)))
     found = scan([images], replace(tables, split=None if captions else split))
     left_out = [f"{address} ({reason})" for address, reason in found.unreadable]
