@@ -13,7 +13,6 @@ from PIL import Image, ImageEnhance, ImageOps, ImageStat
 from retrieval.errors import TrainingError
 
 _STRETCH = 4 / 3  # of a crop, in either direction
-_TRIES = 10
 _GREY = (124, 116, 104)  # the mean of ImageNet's photos, where an operation uncovers something
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as Pillow's
 # What a mirror makes a lie of, in the languages that caption data sets are in.
@@ -85,21 +84,20 @@ NONE = Augmentation(crop=1.0, flip=False, colour=0.0, randaugment=0, word_dropou
 
 
 def _cropped(image: Image.Image, least: float, chance: random.Random) -> Image.Image:
-    """A part of it, with sides of 3 to 4 at the most (Szegedy et al. 2015, section 6).
+    """A part with a share of the area and sides of 3 to 4 at the most, as in Szegedy et al. 2015, section 6.
 
-    The middle of an image that is too long for such a part.
+    Of an image that is too long for that, as much as has such sides. Nothing is drawn in vain, so shares
+    stay uniform where those of trying again and again do not.
     """
-    for _ in range(_TRIES):
-        area = image.width * image.height * chance.uniform(least, 1)
-        stretch = _STRETCH ** chance.uniform(-1, 1)
+    area = image.width * image.height * chance.uniform(least, 1)
+    narrowest, widest = max(1 / _STRETCH, area / image.height**2), min(_STRETCH, image.width**2 / area)
+    if narrowest <= widest:
+        stretch = narrowest * (widest / narrowest) ** chance.random()
         width, height = round(math.sqrt(area * stretch)), round(math.sqrt(area / stretch))
-        if 1 <= width <= image.width and 1 <= height <= image.height:
-            left, top = chance.randint(0, image.width - width), chance.randint(0, image.height - height)
-            break
     else:
-        width = min(image.width, round(image.height * _STRETCH))
-        height = min(image.height, round(image.width * _STRETCH))
-        left, top = (image.width - width) // 2, (image.height - height) // 2
+        width, height = round(image.height * _STRETCH), round(image.width * _STRETCH)
+    width, height = max(1, min(width, image.width)), max(1, min(height, image.height))
+    left, top = chance.randint(0, image.width - width), chance.randint(0, image.height - height)
     return image.crop((left, top, left + width, top + height))
 
 

@@ -107,7 +107,7 @@ class TowerOutputs:
 
 @lru_cache(maxsize=None)
 def _digest(photo: Photo) -> str:
-    return hashlib.blake2b(photo.read(), digest_size=12).hexdigest()
+    return hashlib.blake2b(photo.content(), digest_size=12).hexdigest()
 
 
 def augment(image: Image.Image, view: int, name: str) -> Image.Image:

@@ -25,22 +25,30 @@ _MOST_NAMED = 5  # of what is missing
 
 @dataclass(frozen=True)
 class Photo:
+    """A photo by name. Its methods are safe to call from threads, and raise TrainingError that names it."""
+
     name: str
-    read: Callable[[], bytes]  # safe to call from threads
+    read: Callable[[], bytes]  # may raise ImageError, OSError
+
+    def content(self) -> bytes:
+        """Its file."""
+        try:
+            return self.read()
+        except (ImageError, OSError) as error:
+            raise self._fault(getattr(error, "strerror", None) or error) from error
 
     def open(self, at_least: int | None = None) -> Image.Image:
         """Decoded upright, as sRGB; what else its file says, of places and people, stays in the file.
 
         at_least  as `open_image` takes it
-
-        Safe to call from threads. Raises TrainingError that names the photo.
         """
         try:
-            image, _ = open_image(self.read(), at_least=at_least)
-        except (ImageError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise TrainingError(f"{self.name}: {reason}. Take it out and start again.") from error
-        return image
+            return open_image(self.content(), at_least=at_least)[0]
+        except ImageError as error:
+            raise self._fault(error) from error
+
+    def _fault(self, reason: object) -> TrainingError:
+        return TrainingError(f"{self.name}: {reason}. Take it out and start again.")
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,14 @@ def read_pairs(
     """
     if root is not None and images in DATASETS:
         return _of_dataset(str(images), root, split)
+    if captions is not None and str(captions).lower().endswith(".parquet"):  # a table, though no text
+        return read_pairs(captions, split=split, tables=replace(tables, images=Path(images)))
     found = scan([images], replace(tables, split=None if captions else split))
     left_out = [f"{address} ({reason})" for address, reason in found.unreadable]
     if not found.images:
-        raise CorpusError(f"{images} holds no images{': ' + left_out[0] if left_out else ''}.")
+        reasons = f": {left_out[0]}" if left_out else ""
+        more = f" and {len(left_out) - 1:,} more" if len(left_out) > 1 else ""
+        raise CorpusError(f"{images} holds no images{reasons}{more}.")
     taken: set[str] = set()
     photos, own = [], {}
     for image in found.images:

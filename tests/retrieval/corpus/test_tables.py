@@ -66,6 +66,27 @@ def test_relative_paths_below_another_folder(table, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_one_split_alone(table, name):
+    rows = [("owl.jpg", "an owl", "train"), ("x/hen.jpg", "a hen", "test"), ("owl.jpg", "a bird", "test")]
+    contents = {
+        "t.csv": "image,caption,split\n" + "".join(",".join(row) + "\n" for row in rows),
+        "t.jsonl": "".join(json.dumps(dict(zip(("image", "caption", "split"), row))) + "\n" for row in rows),
+        "t.parquet": dict(zip(("image", "caption", "Split"), map(list, zip(*rows)))),
+    }
+    path = str(table(name, contents[name]))
+    assert captions(scan(path, TableOptions(split="test"))) == {"x/hen.jpg": ("a hen",), "owl.jpg": ("a bird",)}
+    assert captions(scan(path)) == {"owl.jpg": ("an owl", "a bird"), "x/hen.jpg": ("a hen",)}
+    with pytest.raises(CaptionsError, match="has no split 'val': choose from 'test', 'train'."):
+        scan(path, TableOptions(split="val"))
+
+
+def test_a_table_without_splits(table):
+    path = str(table("t.parquet", {"image": ["owl.jpg"], "caption": ["an owl"]}))
+    with pytest.raises(CaptionsError, match="has no split 'test': the file names no splits"):
+        scan(path, TableOptions(split="test"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
 def test_columns_by_other_names(table, name):
     contents = {
         "t.csv": "Bild,image,Titel\nowl.jpg,no,an owl\n", "t.parquet": {"Bild": ["owl.jpg"], "Titel": ["an owl"]},
