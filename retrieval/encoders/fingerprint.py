@@ -25,14 +25,21 @@ def fingerprint(
 
     The model must still be in the precision that it was loaded in.
     """
+    return fingerprint_of(model.state_dict(), preprocessing, tokenize)
+
+
+def fingerprint_of(
+    state: dict[str, torch.Tensor], preprocessing: dict[str, Any], tokenize: Callable[[list[str]], torch.Tensor]
+) -> str:
+    """The fingerprint that a model with this state will have."""
     return "-".join(
-        (_weights(model)[:16], _digest(_canonical(preprocessing))[:8], _tokens(tokenize)[:8])
+        (_weights(state)[:16], _digest(_canonical(preprocessing))[:8], _tokens(tokenize)[:8])
     )
 
 
-def _weights(model: torch.nn.Module) -> str:
+def _weights(state: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 from retrieval.encoders.openclip import DualEncoder, load_local, load_registered, load_repository
 from retrieval.errors import UnknownModelError, WeightsError
@@ -124,11 +124,15 @@ def _checkpoint(file: Path) -> Source:
 
 
 def _unknown(name: str, architecture: str) -> str:
-    known = ["builtin", "auto", *architectures()]
+    offer = nearest(architecture, ["builtin", "auto", *architectures()])
+    return f"There is no model named {name!r}. {offer}`retrieval models` lists all of them."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'Nearest: A, B, C. ' for an error message; '' if no known name is near."""
     by_lower = {one.lower(): one for one in known}
-    near = [by_lower[one] for one in difflib.get_close_matches(architecture.lower(), by_lower, 3, 0.5)]
-    nearest = f"Nearest: {', '.join(near)}. " if near else ""
-    return f"There is no model named {name!r}. {nearest}`retrieval models` lists all of them."
+    near = [by_lower[one] for one in difflib.get_close_matches(name.lower(), by_lower, 3, 0.5)]
+    return f"Nearest: {', '.join(near)}. " if near else ""
 
 
 def _unknown_weights(architecture: str, weights: str) -> str:

@@ -17,13 +17,11 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 
-from retrieval.encoders import coca, hub, preprocess, relevance
+from retrieval.encoders import coca, hub, preprocess, recurrent, relevance
 from retrieval.encoders.batches import Batches
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
-from retrieval.encoders.precision import (
-    MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device,
-)
+from retrieval.encoders.precision import MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device
 from retrieval.errors import NOTICE, EncoderError, WeightsError
 from retrieval.files import cache_folder
 
@@ -259,6 +257,8 @@ def load_local(name: str, folder: Path) -> DualEncoder:
 
     def load() -> DualEncoder:
         config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+        if recurrent.is_recurrent(config):
+            return DualEncoder(name, recurrent.load(config, folder), open_clip.get_tokenizer(source))
         overrides = {}
         text = config["model_cfg"]["text_cfg"]
         if "hf_model_name" in text and (folder / "config.json").is_file():

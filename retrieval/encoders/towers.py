@@ -24,13 +24,21 @@ def load_towers(model: torch.nn.Module, text_folder: Path) -> None:
 
     Raises WeightsError if a package is missing or its file is not the one that was published.
     """
-    stored = _image_package()
-    trunk = model.visual.trunk
+    load_image_tower(model.visual.trunk)
+    load_text_tower(model.text.transformer, text_folder)
+
+
+def load_image_tower(trunk: torch.nn.Module) -> None:
+    """Into timm's tf_efficientnet_lite0 without classifier. Raises WeightsError as `load_towers` does."""
     # The package has the same tensors in the same order under another implementation's names;
     # its last two are the ImageNet classifier, which the trunk has dropped.
-    trunk.load_state_dict(dict(zip(trunk.state_dict(), list(stored.values())[:-2], strict=True)))
+    stored = list(_image_package().values())[:-2]
+    trunk.load_state_dict(dict(zip(trunk.state_dict(), stored, strict=True)))
+
+
+def load_text_tower(transformer: torch.nn.Module, text_folder: Path) -> None:
+    """Into transformers' BERT without pooler; text_folder as for `load_towers`."""
     stored = load_file(text_folder / "model.safetensors")
-    transformer = model.text.transformer
     # What it has beyond this (a pooler, position numbers) the tower does not use.
     transformer.load_state_dict({name: stored[name] for name in transformer.state_dict()})
 
