@@ -39,8 +39,8 @@ from retrieval.cli import options, train_options
               help="Of projections: pairs per real pair made from what the image tower's classifier knows; more "
               "keeps more general vocabulary, 0 learns from your captions alone.")
 @click.option("--views", type=click.IntRange(min=1), help="Augmented copies of each photo, where the image tower does not learn.  [default: 8]")
-@click.option("--projections-only", is_flag=True,
-              help="Write projections without the towers, as the built-in encoder ships.")
+@click.option("--changes-only", is_flag=True,
+              help="Write only what differs from the packaged towers, as the built-in encoder ships.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
               help="With --task match: stop training after M minutes, tower tokens aside.")
 @train_options.towers
@@ -60,18 +60,28 @@ def command(images, captions, split, output, task, device, as_json, **given) -> 
     With --task match it is a small transformer that reads a text and an image together. It is trained
     to tell a caption's image from those that the built-in encoder confuses with it.
     """
-    given = {name: value for name, value in given.items() if value not in (None, False) or name == "flip" and value is False}
-    kind = task if task == "match" else "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
+    given = {name: value for name, value in given.items() if value is not None and not (value is False and name in _FLAGS)}
+    kind = _kind(task, given)
     _refuse_unfit(kind, given)
     run = {"match": _match, "towers": _towers, "projections": _projections}[kind]
     run(images, captions, split, output, device, as_json, given)
 
 
+def _kind(task, given) -> str:
+    if task == "match":
+        return task
+    frozen = given.get("train_image") == given.get("train_text") == "none"
+    if frozen and set(given) & train_options.ABOUT_TOWERS <= {"model", "train_image", "train_text"}:
+        return "projections"
+    return "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
+
+
+_FLAGS = {"changes_only", "resume", "tensorboard"}  # False where they are not given
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _FIT = {
     "match": _SHARED | {"minutes"},
-    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "projections_only"},
-    "towers": _SHARED | {"held_out", "dim", "views"} | train_options.ABOUT_TOWERS,
+    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "model", "train_image", "train_text"},
+    "towers": _SHARED | {"held_out", "dim", "views", "changes_only"} | train_options.ABOUT_TOWERS,
 }
 _WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
           "towers": "where towers learn"}
@@ -90,14 +100,17 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
     from retrieval.cli import output as out
     from retrieval.train.projection_loop import Settings
     from retrieval.train.projections import Watcher, train_projections
+    from retrieval.train.starting import Start
 
-    views, alone, apart = given.pop("views", 8), given.pop("projections_only", False), given.pop("held_out", None)
+    views, alone, apart = given.pop("views", 8), given.pop("changes_only", False), given.pop("held_out", None)
+    model = given.pop("model", "builtin")
+    given = {name: value for name, value in given.items() if not name.startswith("train_")}
     pairs = _pairs(images, captions, split)
     with out.progress_bar("Tower outputs") as (set_total, advance):
         set_total(len(pairs.photos) * views)
         outcome = train_projections(
-            pairs, output, Settings(**given), views=views, held_out=_held_out(apart, pairs),
-            projections_only=alone, device=device,
+            pairs, output, Settings(**given), start=Start(model=model), views=views, held_out=_held_out(apart, pairs),
+            changes_only=alone, device=device,
             watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report_every_tenth),
         )
     _show(outcome, output, as_json, {
@@ -114,7 +127,8 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.train.processes import start
     from retrieval.train.dual_encoder import Watcher, train_dual_encoder
 
-    resume, tensorboard, apart = (given.pop(name, None) for name in ("resume", "tensorboard", "held_out"))
+    resume, tensorboard, alone = (given.pop(name, False) for name in ("resume", "tensorboard", "changes_only"))
+    apart = given.pop("held_out", None)
     plan = train_options.plan_of(given)
     pairs = _pairs(images, captions, split)
     apart = _held_out(apart, pairs)
@@ -129,7 +143,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_dual_encoder(
                 pairs, output, plan, processes=processes, held_out=apart, device=device,
-                resume=bool(resume), tensorboard=bool(tensorboard),
+                resume=resume, tensorboard=tensorboard, changes_only=alone,
                 watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),
             )
     if not processes.is_first:

@@ -27,7 +27,7 @@ _POSITIVE = click.IntRange(min=1)
 # By the names under which click hands them over.
 ABOUT_TOWERS = {
     "model", "architecture", "image_tower", "text_tower", "train_image", "train_text", "lora", "layer_decay",
-    "tower_rate", "loss", "margin", "label_smoothing", "captions_per_photo", "chunk", "teacher", "distillation",
+    "tower_rate", "keep_statistics", "loss", "margin", "label_smoothing", "captions_per_photo", "chunk", "teacher", "distillation",
     "train_size", "crop", "flip", "colour", "randaugment", "word_dropout", "average", "patience", "precision",
     "resume", "tensorboard",
 }
@@ -53,6 +53,8 @@ _LEARNING = (
                  help="Learn small additions to the towers' layers (LoRA) instead of all weights."),
     click.option("--layer-decay", type=click.FloatRange(0, 1, min_open=True),
                  help="Learning rate of a group of layers, as a share of that of the group behind it."),
+    click.option("--keep-statistics/--learn-statistics", default=None,
+                 help="Whether batch normalisations stay as they are.  [default: in towers that have weights]"),
     click.option("--tower-rate", type=click.FloatRange(min=0, min_open=True),
                  help="Learning rate of towers that have weights, as a share of the projections'.  "
                  "[default: 0.1; 1 for towers from nothing]"),
@@ -116,8 +118,12 @@ def plan_of(given: dict[str, Any]):
         given[f"learn_{side}"] = share.get(value, value)
     if "captions_per_photo" in given:
         given["captions_per_photo"] = _captions_per_photo(given["captions_per_photo"])
-    from_nothing = "architecture" in given
-    given.setdefault("tower_rate", 1.0 if from_nothing else 0.1)
+    # Towers from nothing learn as fast as projections, which always begin so; others have much to lose.
+    new = {"image": "architecture" in given or given.get("image_tower", "").endswith(":none"),
+           "text": "architecture" in given or given.get("text_tower") in ("gru", "lstm", "transformer")}
+    rate = given.pop("tower_rate", 0.1)
+    given |= {f"{side}_rate": 1.0 if is_new else rate for side, is_new in new.items()}
+    given.setdefault("keep_statistics", not new["image"])
     given.setdefault("precision", "auto")
     if "teacher" in given:
         given.setdefault("distillation", 1.0)

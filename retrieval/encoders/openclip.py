@@ -248,10 +248,10 @@ def load_local(name: str, folder: Path) -> DualEncoder:
             f"{folder} holds no weights (*.safetensors, *.bin or *.pth) beside its "
             "open_clip_config.json, and this program never uses random ones."
         )
-    if (folder / "projections.safetensors").is_file() and len(list(folder.glob("*.safetensors"))) == 1:
+    if (folder / "trained.safetensors").is_file() and len(list(folder.glob("*.safetensors"))) == 1:
         raise WeightsError(
-            f"{folder} holds projections without their towers. Train again without "
-            "--projections-only, or use --model builtin for the ones that ship."
+            f"{folder} holds what was trained without the packaged towers. Train again without "
+            "--changes-only, or use --model builtin for the ones that ship."
         )
     source = f"local-dir:{folder}"
 

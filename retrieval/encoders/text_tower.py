@@ -47,11 +47,13 @@ def load_text_tower(fingerprint: str) -> TextTower | None:
         import tokenizers  # noqa: F401
     except (EncoderError, ImportError):
         return None
-    paths = {"projections.safetensors": FOLDER, "tokenizer.json": weights.parent}
+    paths = {"trained.safetensors": FOLDER, "tokenizer.json": weights.parent}
     if any(sha256(paths[name] / name) != known for name, known in files.items()):
         return None
-    projection = _mapped(FOLDER / "projections.safetensors")["text.proj.weight"]
-    return TextTower(_mapped(weights), projection, weights.parent / "tokenizer.json", fingerprint)
+    trained = _mapped(FOLDER / "trained.safetensors", "text.")
+    projection = trained.pop("proj.weight")
+    over = {name.removeprefix("transformer."): tensor for name, tensor in trained.items()}
+    return TextTower({**_mapped(weights), **over}, projection, weights.parent / "tokenizer.json", fingerprint)
 
 
 class TextTower:
@@ -131,19 +133,22 @@ class TextTower:
         return centred / scale * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
 
 
-def _mapped(path: Path) -> dict[str, np.ndarray]:
-    """The float32 tensors of a safetensors file, read where they lie and when they are used.
+def _mapped(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """Float32 tensors of a safetensors file whose names begin so, without the prefix.
 
-    The file begins with the length of a JSON header, which says where each tensor is:
-    https://github.com/huggingface/safetensors#format
+    Those in float32 are read where they lie and when they are used. The file begins with the length of
+    a JSON header, which says where each tensor is: https://github.com/huggingface/safetensors#format
     """
     content = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     header = json.loads(content[8:start].tobytes())
+    types = {"F32": np.float32, "F16": np.float16}
     return {
-        name: np.asarray(content[start + place["data_offsets"][0] : start + place["data_offsets"][1]])
-        .view(np.float32).reshape(place["shape"])
-        for name, place in header.items() if name != "__metadata__" and place["dtype"] == "F32"
+        name.removeprefix(prefix):
+            np.asarray(content[start + place["data_offsets"][0] : start + place["data_offsets"][1]])
+            .view(types[place["dtype"]]).reshape(place["shape"]).astype(np.float32, copy=False)
+        for name, place in header.items()
+        if name != "__metadata__" and name.startswith(prefix) and place["dtype"] in types
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from retrieval import __version__
-from retrieval.encoders import load_encoder
+from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
 from retrieval.files import cache_folder, write_json
@@ -81,11 +81,12 @@ class Outcome:
 
 def train_dual_encoder(
     pairs: Pairs, output: Path, plan: Plan, *, processes: Processes, held_out: int = 0, device: str = "auto",
-    resume: bool = False, tensorboard: bool = False, watcher: Watcher = Watcher(),
+    resume: bool = False, tensorboard: bool = False, changes_only: bool = False, watcher: Watcher = Watcher(),
 ) -> Outcome:
     """Train, and write an encoder's folder; with checkpoints and a log in it.
 
     held_out  photos kept out of training; the epoch with the best recall over them is what comes out
+    changes_only  write what differs from the packaged towers alone, as the built-in encoder ships
     resume    go on from the folder's last checkpoint, if it has one
 
     Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
@@ -123,7 +124,7 @@ def train_dual_encoder(
     if journal:
         journal.close()
     if processes.is_first and not ended.interrupted:
-        _write(output, trainee, learner, checkpoints, plan, outcome)
+        _write(output, trainee, learner, checkpoints, plan, outcome, changes_only)
     return outcome
 
 
@@ -202,7 +203,8 @@ def _outcome(ended: Ended, learner: Learner, learned: Pairs, held_out: int) -> O
 
 
 def _write(
-    output: Path, trainee: Trainee, learner: Learner, checkpoints: Checkpoints, plan: Plan, outcome: Outcome
+    output: Path, trainee: Trainee, learner: Learner, checkpoints: Checkpoints, plan: Plan, outcome: Outcome,
+    changes_only: bool,
 ) -> None:
     best = checkpoints.best_weights()
     model = learner.finished(learner.outcome() if best is None else best)
@@ -211,6 +213,10 @@ def _write(
         "settings": asdict(plan.settings), "augmentation": asdict(plan.augmentation),
         "train_size": plan.train_size, "teacher": plan.teacher, "views": plan.views, **asdict(outcome),
     }
-    model_folder.write(output, trainee, plain_state(model), facts)
+    if changes_only:
+        builtin.write_trained(plain_state(model), output / builtin.TRAINED_FILE.name)
+        write_json(output / builtin.CONFIG_FILE.name, trainee.config)
+    else:
+        model_folder.write(output, trainee, plain_state(model), facts)
     write_json(output / "training.json", facts)
     draw_curves(output)

@@ -37,7 +37,7 @@ class Settings:
     batch_size         photos in a step, of each process
     chunk              photos embedded at once, where a whole step needs too much memory; None: all
     captions_per_photo in a step; 0: all of them
-    tower_rate         learning rate of towers that had weights, as a share of that of the projections
+    image_rate         learning rate of the image tower, as a share of that of the projections; so text_rate
     warm_up            share of steps
     clip               longest gradient
     average            decay of the moving average of weights, which is what comes out; 0: the last weights
@@ -51,7 +51,8 @@ class Settings:
     chunk: int | None = None
     captions_per_photo: int = 1
     learning_rate: float = 1e-3
-    tower_rate: float = 1.0
+    image_rate: float = 1.0
+    text_rate: float = 1.0
     weight_decay: float = 0.1
     warm_up: float = 0.1
     clip: float = 1.0
@@ -84,7 +85,8 @@ class Learner:
         self._trained = {name: one for name, one in self.model.named_parameters() if one.requires_grad}
         self.weights = self._trained
         groups = parameter_groups(
-            self.model, settings.learning_rate, settings.weight_decay, tuning.layer_decay, settings.tower_rate
+            self.model, settings.learning_rate, settings.weight_decay, tuning.layer_decay,
+            image_rate=settings.image_rate, text_rate=settings.text_rate,
         )
         if self.dtype != torch.float32:
             self.weights = {name: one.detach().clone().requires_grad_() for name, one in self._trained.items()}

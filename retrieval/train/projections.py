@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from open_clip.hf_model import HFTextEncoder
 
 from retrieval import __version__
-from retrieval.encoders import builtin
+from retrieval.encoders import BUILTIN, builtin
 from retrieval.encoders.precision import resolve_device
-from retrieval.encoders.towers import text_tower_folder
+from retrieval.encoders.towers import IMAGE_TOWER
 from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
-from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
-from retrieval.train.outputs import TowerOutputs, without_projections
+from retrieval.train import model_folder
+from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
 from retrieval.train.pairs import Pairs
+from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
 from retrieval.train.prototypes import class_texts, prototypes
+from retrieval.train.starting import Start, Trainee, start_model
 from retrieval.train.validation import Recalls, recalls
-
 
 MIN_PAIRS = 64  # fewer give no negatives worth the name
 VIEWS = 8
-# Names under which open_clip keeps the projections.
-_IMAGE, _TEXT, _SCALE = "visual.head.proj.weight", "text.proj.weight", "logit_scale"
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,22 @@ def train_projections(
     output: Path,
     settings: Settings,
     *,
+    start: Start = Start(model=BUILTIN),
     views: int = VIEWS,
     held_out: int = 0,
-    projections_only: bool = False,
+    changes_only: bool = False,
     device: str = "auto",
     watcher: Watcher = Watcher(),
 ) -> Outcome:
-    """Train projections on the packaged towers and write an open_clip model folder.
+    """Train projections on frozen towers and write an open_clip model folder.
 
-    views             augmented copies of each photo, the photo itself included
-    held_out          photos kept out of training to measure recall on
-    projections_only  write the trained tensors alone, as this package ships them
+    start         the model whose towers they are; its own projections are left behind
+    views         augmented copies of each photo, the photo itself included
+    held_out      photos kept out of training to measure recall on
+    changes_only  write what differs from the packaged towers alone, as this package ships it
 
-    Raises TrainingError, WeightsError; OSError if `output` cannot be written.
+    Raises TrainingError, also for towers without a linear map at their ends, WeightsError; OSError if
+    `output` cannot be written.
     """
     if len(pairs.photos) - held_out < MIN_PAIRS:
         raise TrainingError(
@@ -75,11 +75,14 @@ def train_projections(
             f"train on; at least {MIN_PAIRS} are needed."
         )
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
-    config = deepcopy(builtin.config())
-    config["model_cfg"]["embed_dim"] = settings.dim
-    outputs = TowerOutputs(
-        without_projections(builtin.load_towers_only("towers", config)), cache_folder() / "towers", device=device
-    )
+    trainee = start_model(start)
+    model = trainee.encoder.model
+    if image_projection(model.visual) is None or not isinstance(getattr(model, "text", None), HFTextEncoder):
+        raise TrainingError(
+            f"{trainee.encoder.name} has no towers of timm and Hugging Face that end in a linear map, so its "
+            "projections cannot be trained by themselves. Let more of a tower learn: --train-image 1"
+        )
+    outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     photos = np.stack([
         outputs.of_photos(pairs.photos, view, lambda count, view=view: watcher.on_photos(view, count))
         for view in range(views)
@@ -87,7 +90,8 @@ def train_projections(
     texts = outputs.of_texts([text for texts in pairs.captions for text in texts])
     counts = np.array([len(texts) for texts in pairs.captions])
     classes = None
-    if settings.prototype_share:
+    # The classifier belongs to this image tower; fine-tuned, it still points where it pointed.
+    if settings.prototype_share and trainee.config["model_cfg"]["vision_cfg"]["timm_model_name"] == IMAGE_TOWER:
         variants = class_texts()
         embedded = outputs.of_texts([text for texts in variants for text in texts])
         classes = prototypes(torch.from_numpy(embedded), variants)
@@ -113,11 +117,15 @@ def train_projections(
             projections, photos[0][apart], texts[_captions_of(apart, counts)], counts[apart]
         )
     outcome = Outcome(len(kept), int(counts[kept].sum()), held_out, epochs[-1], validation)
-    _write(output, config, projections, projections_only)
-    write_json(output / "training.json", {
-        "software": f"crossmodal-retrieval {__version__}", "settings": asdict(settings),
-        "views": views, **asdict(outcome),
-    })
+    _put(projections, trainee)
+    facts = {"software": f"crossmodal-retrieval {__version__}", "settings": asdict(settings), "views": views,
+             **asdict(outcome)}
+    if changes_only:
+        builtin.write_trained(model.state_dict(), output / builtin.TRAINED_FILE.name)
+        write_json(output / builtin.CONFIG_FILE.name, trainee.config)
+    else:
+        model_folder.write(output, trainee, model.state_dict(), facts)
+    write_json(output / "training.json", facts)
     return outcome
 
 
@@ -138,19 +146,10 @@ def _recall(
     return recalls(images, captions, counts)
 
 
-def _write(output: Path, config: dict[str, Any], projections: Projections, alone: bool) -> None:
-    tensors = {
-        _IMAGE: projections.image.weight, _TEXT: projections.text.weight,
-        _SCALE: projections.logit_scale,
-    }
-    tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    write_json(output / "open_clip_config.json", config)
-    if alone:
-        save_file(tensors, output / builtin.PROJECTIONS_FILE.name)
-        return
-    whole = builtin.load_towers_only("towers", config).model
-    whole.load_state_dict(tensors, strict=False)
-    save_file(whole.state_dict(), output / "open_clip_model.safetensors")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                 "vocab.txt"):
-        shutil.copyfile(text_tower_folder() / name, output / name)
+def _put(projections: Projections, trainee: Trainee) -> None:
+    """Into the model, whose shared space may have had other dimensions."""
+    model = trainee.encoder.model
+    model.visual.head.proj = projections.image
+    model.text.proj = projections.text
+    model.logit_scale.data = projections.logit_scale.data.clone()
+    trainee.config["model_cfg"]["embed_dim"] = projections.image.out_features

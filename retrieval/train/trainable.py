@@ -34,12 +34,14 @@ class Tuning:
     layer_decay  each group learns by this factor slower than the one behind it, the last one than the projection
     lora         rank of adapters, trained instead of the weights of these groups; 0: none. A recurrent tower
                  takes none and is trained itself
+    keep_statistics  batch norms keep their running means and variances also where their layers are trained
     """
 
     image: int | None = None
     text: int | None = None
     layer_decay: float = 1.0
     lora: int = 0
+    keep_statistics: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,36 @@ def make_trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
         is_scale = name in ("logit_scale", "logit_bias")
         parameter.requires_grad_(".lora_" in name or is_scale or _plain(name) in trained)
     _keep_frozen_in_evaluation(model)
+    if tuning.keep_statistics:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.register_forward_pre_hook(_evaluate)
     return model
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+    model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0, *,
+    image_rate: float = 1.0, text_rate: float = 1.0,
 ) -> list[dict[str, Any]]:
     """What an optimizer takes: parameters that are trained, by learning rate and weight decay.
+
+    image_rate, text_rate  learning rate of a tower's groups, as a share of that of projections
 
     Layer-wise rates as in BEiT (Bao et al. 2022): layer_decay ** groups behind it, the projection counted.
     Vectors and scalars (norms, biases, the temperature) do not decay, as in open_clip's training.
     """
     places = _places(model)
     modules = {name.rpartition(".")[0]: place for name, place in places.items()}
+    tower_rates = {IMAGE: image_rate, TEXT: text_rate}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         # An adapter's place is that of the layer that it adapts.
-        place = modules.get(_plain(name.partition(".lora_")[0])) if ".lora_" in name else places.get(name)
+        place = modules.get(_plain(name.partition(".lora_")[0])) if ".lora_" in name else places.get(_plain(name))
         rate = learning_rate * layer_decay ** (place.of - place.group if place else 0)
+        if place and place.group < place.of:
+            rate *= tower_rates[place.tower]
         groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
@@ -105,7 +117,10 @@ def parameter_groups(
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The state under open_clip's names, adapters added to the weights that they adapt; the model stays as it is."""
+    """The state under open_clip's names, adapters added to the weights that they adapt.
+
+    The model stays as it is, and other tensors are its own, not copies.
+    """
     state = {_plain(name): tensor.detach() for name, tensor in model.state_dict().items() if ".lora_" not in name}
     for name, module in model.named_modules():
         if not hasattr(module, "get_delta_weight") or _ADAPTER not in module.lora_A:
@@ -189,7 +204,9 @@ def _adapt(model: nn.Module, inside: set[str], rank: int) -> set[str]:
     ]
     if not layers:
         raise TrainingError("There is no layer to adapt (--lora): leave it out, or train more of a tower.")
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), model, _ADAPTER)
+    # One expression, because of a list peft would also take names that end like one of its own.
+    chosen = "|".join(re.escape(name) for name in layers)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=chosen), model, _ADAPTER)
     return {IMAGE if name.startswith("visual.") else TEXT for name in layers}
 
 

@@ -1,4 +1,4 @@
-"""The built-in encoder: towers from installed packages, projections trained by this project.
+"""The built-in encoder: towers from installed packages, and what this project trained of them and on top.
 
 MODEL_CARD.md beside this file says what it was trained on, how well it does, and its terms.
 """
@@ -15,7 +15,7 @@ import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from retrieval.encoders.openclip import DualEncoder
 from retrieval.encoders.towers import load_towers, text_tower_folder
@@ -23,7 +23,7 @@ from retrieval.errors import WeightsError
 
 FOLDER = Path(__file__).parent
 CONFIG_FILE = FOLDER / "open_clip_config.json"
-PROJECTIONS_FILE = FOLDER / "projections.safetensors"
+TRAINED_FILE = FOLDER / "trained.safetensors"
 
 
 def config() -> dict:
@@ -32,18 +32,36 @@ def config() -> dict:
 
 
 def load_model() -> DualEncoder:
-    """Towers and trained projections. Raises WeightsError if a file is missing or altered."""
+    """Packaged towers with what was trained put over them. Raises WeightsError if a file is missing or altered."""
     loaded = load_towers_only("builtin", config())
-    if not PROJECTIONS_FILE.is_file():
+    if not TRAINED_FILE.is_file():
         raise WeightsError(
-            f"{PROJECTIONS_FILE} is missing. Install again: pip install --force-reinstall --no-deps "
+            f"{TRAINED_FILE} is missing. Install again: pip install --force-reinstall --no-deps "
             "crossmodal-retrieval"
         )
-    projections = load_file(PROJECTIONS_FILE)
-    if sorted(projections) != sorted(projection_names(loaded.model)):
-        raise WeightsError(f"{PROJECTIONS_FILE} does not fit {CONFIG_FILE.name}: {list(projections)}")
-    loaded.model.load_state_dict(projections, strict=False)  # the towers are in place already
+    trained = load_file(TRAINED_FILE)
+    if not set(projection_names(loaded.model)) <= set(trained) <= set(loaded.model.state_dict()):
+        raise WeightsError(f"{TRAINED_FILE} does not fit {CONFIG_FILE.name}: {list(trained)[:5]}")
+    # Some are kept in half precision; copying makes float32 of them.
+    loaded.model.load_state_dict(trained, strict=False)
     return loaded
+
+
+def write_trained(state: dict[str, torch.Tensor], output: Path) -> None:
+    """Write what of a model differs from the packaged towers, as it ships: of towers in half precision.
+
+    state  of a model with this configuration, but for the dimensions of its shared space
+
+    Raises WeightsError if it has other towers.
+    """
+    untrained = load_towers_only("towers", config()).model
+    projections, towers = projection_names(untrained), untrained.state_dict()
+    if state.keys() != towers.keys():
+        raise WeightsError("This model has other towers than the packaged ones, so it cannot be written as a change of them.")
+    save_file({
+        name: (tensor.float() if name in projections else tensor.half()).contiguous()
+        for name, tensor in state.items() if name in projections or not torch.equal(tensor, towers[name])
+    }, output)
 
 
 def load_towers_only(name: str, config: dict) -> DualEncoder:

@@ -46,7 +46,7 @@ def test_trained_and_searched_with(run, photos, tmp_path):
 @pytest.mark.parametrize(("options", "said"), [
     (["--task", "match", "--dim", 4], "--dim means nothing to --task match"),
     (["--task", "match", "--held-out", 4], "--held-out means nothing to --task match"),
-    (["--task", "match", "--projections-only"], "--projections-only means nothing to --task match"),
+    (["--task", "match", "--changes-only"], "--changes-only means nothing to --task match"),
     (["--minutes", 4], "--minutes is for --task match"),
 ])
 def test_options_of_the_other_task(run, photos, tmp_path, options, said):

@@ -40,15 +40,15 @@ def test_is_an_ordinary_open_clip_model(builtin_encoder):
 
 
 def test_missing_projections_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(builtin, "PROJECTIONS_FILE", tmp_path / "projections.safetensors")
-    with pytest.raises(WeightsError, match="projections.safetensors is missing. Install again"):
+    monkeypatch.setattr(builtin, "TRAINED_FILE", tmp_path / "trained.safetensors")
+    with pytest.raises(WeightsError, match="trained.safetensors is missing. Install again"):
         builtin.load_model()
 
 
 def test_projections_of_another_model_are_refused(monkeypatch, tmp_path):
     from safetensors.torch import save_file
 
-    save_file({"visual.head.proj.weight": torch.zeros(2, 2)}, tmp_path / "projections.safetensors")
-    monkeypatch.setattr(builtin, "PROJECTIONS_FILE", tmp_path / "projections.safetensors")
+    save_file({"visual.head.proj.weight": torch.zeros(2, 2)}, tmp_path / "trained.safetensors")
+    monkeypatch.setattr(builtin, "TRAINED_FILE", tmp_path / "trained.safetensors")
     with pytest.raises(WeightsError, match="does not fit"):
         builtin.load_model()

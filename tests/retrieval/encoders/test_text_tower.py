@@ -49,7 +49,7 @@ def test_the_recorded_fingerprint_is_the_encoders(builtin_encoder):
     """After training again: write the new fingerprint and sums into builtin/fingerprint.json."""
     assert text_tower.published() == {
         "fingerprint": builtin_encoder.fingerprint,
-        "projections.safetensors": packages.sha256(text_tower.FOLDER / "projections.safetensors"),
+        "trained.safetensors": packages.sha256(text_tower.FOLDER / "trained.safetensors"),
         "tokenizer.json": packages.sha256(packages.text_tower_file().parent / "tokenizer.json"),
     }
 
@@ -70,7 +70,7 @@ def test_no_tower_for_another_encoder_or_another_way_to_run(builtin_encoder):
     assert load(EncoderRecord("ViT-B-32/openai", 512, builtin_encoder.fingerprint)) is None
 
 
-@pytest.mark.parametrize("altered", ["projections.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("altered", ["trained.safetensors", "tokenizer.json"])
 def test_no_tower_from_altered_files(builtin_encoder, monkeypatch, altered):
     known = {**text_tower.published(), altered: "0" * 64}
     monkeypatch.setattr(text_tower, "published", lambda: dict(known))

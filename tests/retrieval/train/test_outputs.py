@@ -32,7 +32,7 @@ def test_projected_outputs_are_the_models_vectors(outputs, photos, builtin_encod
     """A linear projection of cached, unit-length outputs gives what the whole model gives."""
     from safetensors.numpy import load_file
 
-    weights = load_file(builtin.PROJECTIONS_FILE)
+    weights = load_file(builtin.TRAINED_FILE)
     for found, name, expected in (
         (outputs.of_photos(photos, 0), "visual.head.proj.weight",
          builtin_encoder.encode_images([Image.open(io.BytesIO(one.read())).convert("RGB") for one in photos])),

@@ -58,8 +58,8 @@ def test_model_folder_is_what_our_loader_and_plain_open_clip_load(trained, tmp_p
 
 
 def test_same_seed_gives_the_same_projections(trained, quarters, tmp_path):
-    train_projections(quarters, tmp_path, SETTINGS, views=1, held_out=6, projections_only=True, device="cpu")
-    again = load_file(tmp_path / "projections.safetensors")
+    train_projections(quarters, tmp_path, SETTINGS, views=1, held_out=6, changes_only=True, device="cpu")
+    again = load_file(tmp_path / "trained.safetensors")
     first = load_file(trained[0] / "open_clip_model.safetensors")
     assert sorted(again) == ["logit_scale", "text.proj.weight", "visual.head.proj.weight"]
     for name, tensor in again.items():
@@ -75,9 +75,9 @@ def test_too_few_pairs(quarters, tmp_path):
 
 
 def test_shipped_projections_fit_the_shipped_configuration():
-    shipped = load_file(builtin.PROJECTIONS_FILE)
+    shipped = load_file(builtin.TRAINED_FILE)
     dim = builtin.config()["model_cfg"]["embed_dim"]
     assert {name: tuple(tensor.shape) for name, tensor in shipped.items()} == {
         "logit_scale": (), "text.proj.weight": (dim, 384), "visual.head.proj.weight": (dim, 1280),
     }
-    assert builtin.PROJECTIONS_FILE.stat().st_size < 16e6
+    assert builtin.TRAINED_FILE.stat().st_size < 16e6
