@@ -95,7 +95,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         # An adapter's place is that of the layer that it adapts.
-        place = modules.get(_plain(name.partition(".lora_")[0])) if ".lora_" in name else places.get(name)
+        place = modules.get(_plain(name.partition(".lora_")[0])) if ".lora_" in name else places.get(_plain(name))
         rate = learning_rate * layer_decay ** (place.of - place.group if place else 0)
         groups.setdefault((rate, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     return [
@@ -105,7 +105,10 @@ def parameter_groups(
 
 
 def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The state under open_clip's names, adapters added to the weights that they adapt; the model stays as it is."""
+    """The state under open_clip's names, adapters added to the weights that they adapt.
+
+    The model stays as it is, and other tensors are its own, not copies.
+    """
     state = {_plain(name): tensor.detach() for name, tensor in model.state_dict().items() if ".lora_" not in name}
     for name, module in model.named_modules():
         if not hasattr(module, "get_delta_weight") or _ADAPTER not in module.lora_A:
@@ -189,7 +192,9 @@ def _adapt(model: nn.Module, inside: set[str], rank: int) -> set[str]:
     ]
     if not layers:
         raise TrainingError("There is no layer to adapt (--lora): leave it out, or train more of a tower.")
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers), model, _ADAPTER)
+    # One expression, because of a list peft would also take names that end like one of its own.
+    chosen = "|".join(re.escape(name) for name in layers)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=chosen), model, _ADAPTER)
     return {IMAGE if name.startswith("visual.") else TEXT for name in layers}
 
 
