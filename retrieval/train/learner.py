@@ -214,14 +214,15 @@ class Learner:
     def at_rest(self) -> Iterator[None]:
         """The model as it would come out now: averaged weights, no dropout."""
         self.model.eval()
-        if self.average is not None:
-            self._into_model(self.average)
-            live = self.weights
+        if self.average is None:
+            yield
+            return
+        live = _detached(self._trained)  # the very weights that the optimizer moves, where they are float32
+        self._into_model(self.average)
         try:
             yield
         finally:
-            if self.average is not None:
-                self._into_model(live)
+            self._into_model(live)
 
     # ------------------------------------------------------------------ checkpoints
 

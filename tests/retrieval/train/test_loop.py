@@ -96,4 +96,4 @@ def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
     best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
     written = load_file(tmp_path / "open_clip_model.safetensors")
     assert torch.equal(written["text_projection"], best["text_projection"])
-    assert not torch.equal(written["text_projection"], weights_of(tmp_path)["average"]["text_projection"])
+    assert not torch.equal(written["text_projection"], weights_of(tmp_path)["learner"]["average"]["text_projection"])

@@ -46,5 +46,5 @@ def test_of_embedded_pairs(quarters):
 
 def test_a_photo_that_cannot_be_read_is_named():
     pairs = Pairs([Photo("broken.jpg", lambda: b"not a picture")], [["a"]], 0)
-    with pytest.raises(TrainingError, match="broken.jpg .*Take it out"):
+    with pytest.raises(TrainingError, match="broken.jpg: .*Take it out"):
         Validation(pairs, lambda image: image, lambda texts: torch.zeros(1, 1))
