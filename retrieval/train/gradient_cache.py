@@ -29,8 +29,6 @@ def backward(
     images, texts = _Side(embed_images, pixels, chunk), _Side(embed_texts, tokens, chunk)
     value = loss(images.rows, texts.rows)
     value.backward()
-    # autocast would embed again with weights that it cast the first time, without their gradients
-    torch.clear_autocast_cache()
     after = _random_states()
     images.backward()
     texts.backward()

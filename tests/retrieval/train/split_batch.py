@@ -1,4 +1,4 @@
-"""A step of training on this process's part of a batch, by RANK and WORLD_SIZE. Prints what came of it as JSON."""
+"""A step of training on this process's part of a batch, by RANK and WORLD_SIZE. As a program it prints what came of it."""
 
 import json
 
@@ -31,9 +31,7 @@ class Model(nn.Module):
         return F.normalize(self.text(tokens), dim=-1)
 
 
-def main():
-    torch.set_num_threads(1)
-    module._AT_ONCE = 30  # gradients, so that there are several buckets
+def step():
     processes = module.start("cpu")
     rank, share = processes.rank, 8 // processes.world
     own = OWNERS // share == rank
@@ -65,14 +63,17 @@ def main():
     rows = torch.ones(2 - rank, 3, requires_grad=True)
     joined = processes.gather(rows * (rank + 1))
     ((rank + 1) * joined.sum()).backward()
-    print(json.dumps({
+    found = {
         "owners": owners.tolist(), "before": before, "after": model.image[0].weight.sum().item(),
         "mean": model.mean.tolist(), "whole": whole, "cached": cached,
         "joined": joined.tolist(), "come back": rows.grad.tolist(),
         "said": processes.from_first(f"by {rank}"), "first": processes.is_first,
-    }))
+    }
     processes.close()
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    module._AT_ONCE = 30  # gradients, so that there are several buckets
+    print(json.dumps(step()))

@@ -70,10 +70,15 @@ def test_gradients_of_the_whole_batch(chunk, dropout):
         torch.testing.assert_close(gradient, expected[name], atol=1e-12, rtol=1e-10, msg=name)
 
 
-def test_random_numbers_go_on_as_if_nothing_was_embedded_twice():
-    of_the_whole_batch(Towers(0.5), 3)
+@pytest.mark.parametrize("frozen", [None, "image", "text"])
+def test_random_numbers_go_on_as_if_nothing_was_embedded_twice(frozen):
+    whole, chunked = Towers(0.5), Towers(0.5)
+    for towers in (whole, chunked):
+        for parameter in getattr(towers, frozen).parameters() if frozen else ():
+            parameter.requires_grad_(False)
+    of_the_whole_batch(whole, 3)
     expected = torch.rand(4)
-    cached(Towers(0.5), 3)
+    cached(chunked, 3)
     assert torch.equal(torch.rand(4), expected)
 
 

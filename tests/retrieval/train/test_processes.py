@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from retrieval.errors import TrainingError
 from retrieval.train.processes import Processes, start
 
 ROOT = Path(__file__).parents[3]
+PROGRAM = Path(__file__).with_name("split_batch.py")
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -25,28 +27,23 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def steps() -> list[dict]:
-    """What split_batch.py prints: alone, then as the first and the second of two."""
+    """What comes of the step in split_batch.py: alone, then in the first and the second of two processes."""
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    port = str(free_port())
-    two = [
-        {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for rank in "01"
-    ]
-    command = [sys.executable, str(Path(__file__).with_name("split_batch.py"))]
+    rendezvous = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "PYTHONPATH": str(ROOT)}
     running = [
         subprocess.Popen(
-            command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT), **more}, text=True,
+            [sys.executable, str(PROGRAM)], env={**clean, **rendezvous, "RANK": rank, "LOCAL_RANK": rank}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for more in ({}, *two)
+        for rank in "01"
     ]
     try:
         printed = [one.communicate(timeout=100) for one in running]
     finally:
         for one in running:
-            one.kill()  # one that failed would leave the other waiting
-    assert [one.returncode for one in running] == [0, 0, 0], [errors for _, errors in printed]
-    return [json.loads(output.splitlines()[-1]) for output, _ in printed]
+            one.kill()  # where one failed the other would wait for it
+    assert [one.returncode for one in running] == [0, 0], [errors for _, errors in printed]
+    return [runpy.run_path(str(PROGRAM))["step"](), *(json.loads(output.splitlines()[-1]) for output, _ in printed)]
 
 
 @pytest.mark.parametrize("way", ["whole", "cached"])
