@@ -14,6 +14,7 @@ import torch
 from open_clip.timm_model import TimmModel
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import register_parametrization
 
 from retrieval.encoders.recurrent import RecurrentText
 from retrieval.errors import TrainingError
@@ -24,6 +25,7 @@ _BLOCK = re.compile(r"(?:resblocks|layers?|block)\.(\d+)\.|_l(\d+)(?:_reverse)?$
 _INPUT = re.compile(r"emb|^conv1\.|^ln_pre\.")
 _PROJECTION = re.compile(r"(?:proj|text_projection)(?:\.|$)|attnpool\.c_proj\.")
 _ADAPTER = "default"  # peft's name for it
+_ALPHA = 2  # what adapters add counts so many times
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         # An adapter's place is that of the layer that it adapts.
-        place = modules.get(_plain(name.partition(".lora_")[0])) if ".lora_" in name else places.get(_plain(name))
+        place = modules.get(_adapted_layer(name)) if ".lora_" in name else places.get(_plain(name))
         rate = learning_rate * layer_decay ** (place.of - place.group if place else 0)
         if place and place.group < place.of:
             rate *= tower_rates[place.tower]
@@ -122,17 +124,43 @@ def plain_state(model: nn.Module) -> dict[str, torch.Tensor]:
     The model stays as it is, and other tensors are its own, not copies.
     """
     state = {_plain(name): tensor.detach() for name, tensor in model.state_dict().items() if ".lora_" not in name}
-    for name, module in model.named_modules():
-        if not hasattr(module, "get_delta_weight") or _ADAPTER not in module.lora_A:
-            continue
-        weight = "in_proj_weight" if isinstance(module.get_base_layer(), nn.MultiheadAttention) else "weight"
-        with torch.no_grad():
-            state[f"{_plain(name)}.{weight}"] = state[f"{_plain(name)}.{weight}"] + module.get_delta_weight(_ADAPTER)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, LowRank):
+                weight = _plain(f"{name.removesuffix('.0')}.original")
+                state[weight] = module(state[weight])
+            elif hasattr(module, "get_delta_weight"):  # a layer of peft
+                weight = f"{_plain(name)}.weight"
+                state[weight] = state[weight] + module.get_delta_weight(_ADAPTER)
     return state
 
 
+class LowRank(nn.Module):
+    """A weight (out, in) plus a product of two thin matrices (Hu et al. 2021), as peft starts and scales it.
+
+    For the weights of torch's MultiheadAttention, where peft adds the change of the output's twice, and rounds
+    the frozen weights anew at every step.
+    """
+
+    def __init__(self, weight: torch.Tensor, rank: int):
+        super().__init__()
+        out, width = weight.shape
+        self.lora_A = nn.Parameter(torch.empty(rank, width))
+        self.lora_B = nn.Parameter(torch.zeros(out, rank))
+        nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight + _ALPHA * self.lora_B @ self.lora_A
+
+
 def _plain(name: str) -> str:
-    return name.replace(".base_layer", "")
+    """Of a parameter or layer, without what adapters put into it."""
+    return re.sub(r"\.parametrizations\.(\w+)\.original", r".\1", name.replace(".base_layer", ""))
+
+
+def _adapted_layer(name: str) -> str:
+    """The plain name of the layer that a parameter of an adapter belongs to."""
+    return _plain(name.partition(".lora_")[0].partition(".parametrizations.")[0])
 
 
 def _places(model: nn.Module) -> dict[str, _Place]:
@@ -204,9 +232,14 @@ def _adapt(model: nn.Module, inside: set[str], rank: int) -> set[str]:
     ]
     if not layers:
         raise TrainingError("There is no layer to adapt (--lora): leave it out, or train more of a tower.")
-    # One expression, because of a list peft would also take names that end like one of its own.
-    chosen = "|".join(re.escape(name) for name in layers)
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=chosen), model, _ADAPTER)
+    attentions = [name for name in layers if type(model.get_submodule(name)) is nn.MultiheadAttention]
+    if others := set(layers).difference(attentions):
+        # One expression, because of a list peft would also take names that end like one of its own.
+        chosen = "|".join(re.escape(name) for name in sorted(others))
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=chosen), model, _ADAPTER)
+    for attention in map(model.get_submodule, attentions):
+        for module, weight in ((attention, "in_proj_weight"), (attention.out_proj, "weight")):
+            register_parametrization(module, weight, LowRank(getattr(module, weight), rank))
     return {IMAGE if name.startswith("visual.") else TEXT for name in layers}
 
 

@@ -93,10 +93,10 @@ def test_other_training_after_frozen_training_is_as_it_was():
             "visual.trunk.blocks.4.", "visual.trunk.blocks.5.", "visual.trunk.norm.", "visual.head.",
             "text.text_projection")),
         ("test_efficientnet", Tuning(image=1, text=0), (
-            "visual.trunk.blocks.5.", "visual.trunk.conv_head.", "visual.trunk.bn2.", "visual.head.",
+            "visual.trunk.blocks.4.", "visual.trunk.conv_head.", "visual.trunk.bn2.", "visual.head.",
             "text.text_projection")),
         ("bert", Tuning(image=0, text=1), (
-            "visual.head.", "text.transformer.encoder.layer.2.", "text.proj.")),
+            "visual.head.", "text.transformer.encoder.layer.2.", "text.transformer.pooler.", "text.proj.")),
         ("gru", Tuning(image=0, text=1), ("visual.head.", "text.proj.", "text.rnn.weight_ih_l1", "text.rnn.weight_hh_l1",
                                           "text.rnn.bias_ih_l1", "text.rnn.bias_hh_l1")),
         ("gru", Tuning(image=0, text=0), ("visual.head.", "text.proj.")),
@@ -115,7 +115,7 @@ def test_frozen_batch_norms_below_trained_ones_keep_their_statistics():
     changed = changed_by_a_step(make_trainable(made("test_efficientnet"), Tuning(image=1, text=0)))
     statistics = {name for name in changed if "running_" in name}
     assert "visual.trunk.bn2.running_mean" in statistics
-    assert all(name.startswith(("visual.trunk.blocks.5.", "visual.trunk.bn2.")) for name in statistics)
+    assert all(name.startswith(("visual.trunk.blocks.4.", "visual.trunk.bn2.")) for name in statistics)
 
 
 def test_a_classifier_that_projects_is_a_projection():
@@ -194,11 +194,9 @@ def test_merged_adapters_give_the_same_vectors(kind):
 def test_adapters_train_and_what_they_adapt_does_not():
     model = stir_adapters(make_trainable(made("test_efficientnet"), Tuning(lora=2)))
     changed = changed_by_a_step(model)
-    # attention in open_clip's text tower is merged and taken apart at each step, which rounds
-    rounded = {name for name in changed if ".attn." in name and "lora" not in name}
-    assert {name for name in changed - rounded if ".lora_" not in name} == SCALE_AND_PROJECTIONS
+    assert {name for name in changed if ".lora_" not in name} == SCALE_AND_PROJECTIONS
     assert any(name.startswith("visual.trunk.blocks.0.") for name in changed)
-    assert any(name.startswith("text.transformer.resblocks.0.attn.lora_A") for name in changed)
+    assert "text.transformer.resblocks.0.attn.parametrizations.in_proj_weight.0.lora_A" in changed
 
 
 def test_adapters_of_the_last_groups_alone():
@@ -217,15 +215,13 @@ def test_a_recurrent_tower_is_trained_itself():
 def test_an_adapter_learns_at_the_rate_of_its_layer():
     model = make_trainable(made("clip"), Tuning(lora=2))
     found = rates(model, parameter_groups(model, 0.8, 0.2, layer_decay=0.5))
-    assert {name: found[f"{name}.lora_A.default.weight"] for name in (
-        "visual.transformer.resblocks.1.mlp.c_fc", "visual.transformer.resblocks.0.attn",
-        "transformer.resblocks.0.attn.base_layer.out_proj", "visual.conv1",
-    )} == {
-        "visual.transformer.resblocks.1.mlp.c_fc": (0.4, 0.2),
-        "visual.transformer.resblocks.0.attn": (0.2, 0.2),
-        "transformer.resblocks.0.attn.base_layer.out_proj": (0.1, 0.2),
-        "visual.conv1": (0.1, 0.2),
+    expected = {
+        "visual.transformer.resblocks.1.mlp.c_fc.lora_A.default.weight": (0.4, 0.2),
+        "visual.transformer.resblocks.0.attn.parametrizations.in_proj_weight.0.lora_A": (0.2, 0.2),
+        "transformer.resblocks.0.attn.out_proj.parametrizations.weight.0.lora_B": (0.1, 0.2),
+        "visual.conv1.lora_B.default.weight": (0.1, 0.2),
     }
+    assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
