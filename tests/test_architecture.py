@@ -109,12 +109,12 @@ INSIDE = [
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
-        "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.starting"
-        "  retrieval.train.trainable  retrieval.train.checkpoints",
-        "retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs  retrieval.train.match"
-        "  retrieval.train.references  retrieval.train.validation  retrieval.train.model_folder",
-        "retrieval.train.teacher  retrieval.train.journal  retrieval.train.projections  retrieval.train.cross_encoder",
-        "retrieval.train.learner",
+        "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
+        "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.validation",
+        "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
+        "  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder",
+        "retrieval.train.learner  retrieval.train.projections",
         "retrieval.train.loop",
         "retrieval.train.dual_encoder",
     ],
