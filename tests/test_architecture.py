@@ -110,9 +110,9 @@ INSIDE = [
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
         "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
-        "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.validation",
+        "  retrieval.train.trainable  retrieval.train.checkpoints",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
-        "  retrieval.train.match  retrieval.train.references",
+        "  retrieval.train.match  retrieval.train.references  retrieval.train.validation",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder",
         "retrieval.train.learner  retrieval.train.projections",
         "retrieval.train.loop",
