@@ -108,8 +108,9 @@ INSIDE = [
         "retrieval.evaluate.benchmark",
     ],
     [
-        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.starting"
+        "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.towers"
         "  retrieval.train.trainable",
+        "retrieval.train.starting",
         "retrieval.train.model_folder  retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
