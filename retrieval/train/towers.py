@@ -80,7 +80,8 @@ def image_tower(name: str, size: int | None = None) -> Tower:
         f"or give a file of them (--image-tower {architecture}:FILE), or use random ones ({architecture}:none)",
     )
     return Tower(
-        config, f"Image tower: {architecture} of timm, weights {known.hf_hub_id} ({known.license or 'see there for terms'}).",
+        config,
+        f"Image tower: {architecture} of timm, weights {known.hf_hub_id} ({known.license or 'see there for terms'}).",
         building={"timm_model_pretrained": True}, preprocessing=preprocessing,
     )
 

@@ -145,8 +145,8 @@ class LowRank(nn.Module):
     def __init__(self, weight: torch.Tensor, rank: int):
         super().__init__()
         out, width = weight.shape
-        self.lora_A = nn.Parameter(torch.empty(rank, width))
-        self.lora_B = nn.Parameter(torch.zeros(out, rank))
+        self.lora_A = nn.Parameter(torch.empty(rank, width, device=weight.device))
+        self.lora_B = nn.Parameter(torch.zeros(out, rank, device=weight.device))
         nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:

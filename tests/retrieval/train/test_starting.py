@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from retrieval.encoders import builtin
-from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError, UnknownModelError, WeightsError
 from retrieval.train.starting import Start, start_model
 
@@ -89,23 +88,8 @@ def test_a_hidden_layer_before_the_classifier_keeps_its_weights(tmp_path):
     assert embed(trainee)[0].shape == (2, 24)
 
 
-def tiny_bert(folder):
-    """A Hugging Face model of its own, with the packaged tokenizer."""
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(6)
-    model = BertModel(BertConfig(
-        vocab_size=30522, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        max_position_embeddings=64,
-    ), add_pooling_layer=False)
-    model.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (folder / name).write_bytes((text_tower_folder() / name).read_bytes())
-    return model
-
-
-def test_hugging_face_folder_as_text_tower(tmp_path):
-    model = tiny_bert(tmp_path)
+def test_hugging_face_folder_as_text_tower(tmp_path, write_tiny_bert):
+    model = write_tiny_bert(tmp_path)
     trainee = start_model(Start(image_tower="test_vit:none", text_tower=str(tmp_path), dim=24))
     assert same_tensors(trainee.encoder.model.text.transformer.state_dict(), model.state_dict())
     assert trainee.encoder.tokenize(["a dog"]).shape == (1, 64)  # no longer than it has positions
