@@ -136,9 +136,12 @@ class Batches:
         photos, texts, captions, owners = [], [], [], []
         for place in range(self._batch_size):
             sample = next(samples)
-            if place == 0:  # each goes into its place and is forgotten: memory holds two batches at the most
-                pixels = sample.pixels.new_empty((self._batch_size, *sample.pixels.shape))
-            pixels[place] = sample.pixels
+            one = sample.pixels
+            if place == 0:
+                # Laid out as they come: turning that around would take longer than all the rest.
+                layout = torch.channels_last if one.stride(0) == 1 else torch.contiguous_format
+                pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
+            pixels[place] = one  # and is forgotten: memory holds two batches at the most
             photos.append(sample.photo)
             texts += sample.texts
             captions += sample.captions
