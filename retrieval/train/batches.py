@@ -55,7 +55,7 @@ class Batches:
         rank: int = 0, world: int = 1, threads: int | None = None,
     ):
         """
-        prepare             of the encoder: an RGB image to a tensor (3, height, width)
+        prepare             of the encoder: an RGB image to a tensor (3, height, width), uint8 or float32
         batch_size          photos in a batch of one process
         captions_per_photo  drawn for each photo in each epoch, or as many as it has; 0: all
         at_least            pixels that `prepare` makes of the shorter side: photos may be decoded
@@ -141,7 +141,8 @@ class Batches:
                 # Laid out as they come: turning that around would take longer than all the rest.
                 layout = torch.channels_last if one.stride(0) == 1 else torch.contiguous_format
                 pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
-            pixels[place] = one  # and is forgotten: memory holds two batches at the most
+            # By numpy: torch's copy would wait for all of its threads, which decoding keeps from their cores.
+            pixels.numpy()[place] = one.numpy()
             photos.append(sample.photo)
             texts += sample.texts
             captions += sample.captions
