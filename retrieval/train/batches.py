@@ -55,7 +55,7 @@ class Batches:
         kept: torch.Tensor | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
     ):
         """
-        prepare             of the encoder: an RGB image to a tensor (3, height, width)
+        prepare             of the encoder: an RGB image to a tensor (3, height, width), uint8 or float32
         batch_size          photos in a batch of one process
         captions_per_photo  drawn for each photo in each epoch, or as many as it has; 0: all
         at_least            pixels that `prepare` makes of the shorter side: photos may be decoded
@@ -142,9 +142,13 @@ class Batches:
         photos, texts, captions, owners = [], [], [], []
         for place in range(self._batch_size):
             sample = next(samples)
-            if place == 0:  # each goes into its place and is forgotten: memory holds two batches at the most
-                pixels = sample.pixels.new_empty((self._batch_size, *sample.pixels.shape))
-            pixels[place] = sample.pixels
+            one = sample.pixels
+            if place == 0:
+                # Laid out as they come: turning that around would take longer than all the rest.
+                layout = torch.channels_last if one.stride(0) == 1 else torch.contiguous_format
+                pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
+            # By numpy: torch's copy would wait for all of its threads, which decoding keeps from their cores.
+            pixels.numpy()[place] = one.numpy()
             photos.append(sample.photo)
             texts += sample.texts
             captions += sample.captions

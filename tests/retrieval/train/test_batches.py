@@ -88,6 +88,16 @@ def test_pixels_texts_and_numbers_belong_together(pairs):
             assert 0 <= place < COUNTS[number] and text == f"caption {place} of the photo with number {number}"
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_pixels_keep_their_layout(pairs, layout):
+    def laid_out(image):
+        return prepare(image)[None].contiguous(memory_format=layout)[0]
+
+    (batch,) = Batches(pairs, laid_out, batch_size=23, seed=7).epoch(1)
+    assert batch.pixels.is_contiguous(memory_format=layout)
+    assert batch.pixels[:, 0, 3, 5].tolist() == batch.photos.tolist()
+
+
 def test_one_caption_is_drawn_anew_in_each_epoch(pairs):
     drawn = {number: set() for number in range(23)}
     for epoch in range(1, 13):
