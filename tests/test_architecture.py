@@ -80,7 +80,7 @@ INSIDE = [
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
-        "  retrieval.encoders.relevance",
+        "  retrieval.encoders.relevance  retrieval.encoders.quantized",
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
@@ -110,6 +110,7 @@ INSIDE = [
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
         "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.privacy",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
