@@ -41,7 +41,7 @@ from retrieval.train.loop import (
 )
 
 # Orders of Rényi divergence to choose the best from: Opacus' own, and larger ones for small epsilons.
-ORDERS = [1 + x / 10 for x in range(1, 100)] + [*range(12, 64), 72, 96, 128, 192, 256, 384, 512, 1024]
+ORDERS = [1 + x / 10 for x in range(1, 100)] + [*range(12, 64), 80, 112, 160, 256, 512]
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
             warnings.simplefilter("ignore")
             return from_opacus(
                 target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="rdp",
-                epsilon_tolerance=min(0.01, epsilon / 100), alphas=ORDERS,
+                epsilon_tolerance=epsilon / 100, alphas=ORDERS,
             )
     except ValueError as error:
         raise TrainingError(

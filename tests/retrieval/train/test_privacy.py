@@ -62,7 +62,7 @@ def test_clipped_gradients_are_those_of_single_examples(model):
     clip = float(np.median(lengths))  # shortens some and not others
     expected, _ = one_by_one(model, PHOTOS, TEXTS, clip)
     for found, wanted in zip(clipped_sum(model, PHOTOS, TEXTS, BANK, SCALE, clip), expected):
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -197,7 +197,7 @@ def test_learns_under_noise():
     projections, spent = train_privately(
         examples, SETTINGS, PrivacySettings(epsilon=4.0, delta=DELTA), epochs.append, secret=0
     )
-    assert 3.9 < spent.epsilon <= 4.0 and spent.steps == 75
+    assert 3.95 < spent.epsilon <= 4.0 and spent.steps == 75
     assert [epoch.number for epoch in epochs] == list(range(1, 16))
     drowned, _ = train_privately(examples, SETTINGS, PrivacySettings(noise=1000.0, delta=DELTA), secret=0)
     assert found(projections, examples) > 0.25  # chance is 0.005
@@ -303,6 +303,6 @@ def test_what_cannot_be_trained_on():
     broken[7, 3] = math.nan
     with pytest.raises(TrainingError, match="not finite"):
         train_privately(Examples(examples.photos, broken, examples.counts, examples.prototypes), SHORT, private)
-    wild = Settings(**{**vars(SHORT), "learning_rate": 1e38})
-    with pytest.raises(TrainingError, match="ran away in epoch 1. Lower --learning-rate"):
+    wild = Settings(**{**vars(SHORT), "learning_rate": 1e38, "epochs": 60})
+    with pytest.raises(TrainingError, match=r"ran away in epoch \d+. Lower --learning-rate"):
         train_privately(examples, wild, private)
