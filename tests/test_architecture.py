@@ -110,6 +110,7 @@ INSIDE = [
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
         "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.privacy_budget  retrieval.train.public_bank",
         "retrieval.train.privacy",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],

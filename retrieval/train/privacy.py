@@ -9,9 +9,9 @@ P(with the example) <= exp(epsilon) * P(without it) + delta, and the other way r
 in k photos is protected by about k * epsilon only.
 
 In a batch of a contrastive loss every example speaks in the losses of all others, which clipping
-does not bound. Here each pair competes with a public bank alone: pairs of class prototypes and their
-names, and further public texts. The bank counts as constant in the losses of private pairs; a
-public loss of its own moves it, and costs nothing.
+does not bound. Here each pair competes with a public bank alone (see `public_bank`): class prototypes
+and their names, and further public texts. The bank counts as constant in the losses of private
+pairs; a public loss of its own moves it, and costs nothing.
 
 Public after training are the projections, and what is reported on the way: that is the loss of the
 public pairs, for that of private ones would cost privacy too. Not covered, to be judged apart: the
@@ -25,87 +25,18 @@ model, not against one who attacks random generators or the rounding of floats (
 from __future__ import annotations
 
 import copy
-import math
-import warnings
-from dataclasses import dataclass
-from types import ModuleType
 from typing import Callable, Sequence
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from retrieval.errors import MissingPackageError, TrainingError
+from retrieval.errors import TrainingError
 from retrieval.train.loop import (
     MAX_SCALE, Epoch, Examples, Projections, Settings, _schedule, _unit_scale, info_nce,
 )
-
-# Orders of Rényi divergence to choose the best from: Opacus' own, and larger ones for small epsilons.
-ORDERS = [1 + x / 10 for x in range(1, 100)] + [*range(12, 64), 80, 112, 160, 256, 512]
-
-
-@dataclass(frozen=True)
-class PrivacySettings:
-    """Either epsilon, and the noise follows from it; or noise, and epsilon follows.
-
-    epsilon  the most that training may spend, at `delta`
-    noise    standard deviation of the noise, in units of `clip`
-    delta    chance that the promise fails; under 1 / examples
-    clip     greatest length of one example's gradient, over both projections together
-    """
-
-    epsilon: float | None = None
-    noise: float | None = None
-    delta: float = 1e-5
-    clip: float = 1.0
-
-
-@dataclass(frozen=True)
-class Spent:
-    """epsilon at delta by Opacus' RDP accountant, inf without noise; noise in units of the clip."""
-
-    epsilon: float
-    delta: float
-    noise: float
-    steps: int
-
-
-def budget(n: int, settings: Settings, private: PrivacySettings) -> Spent:
-    """What training on n examples will spend: nothing of it depends on what they are.
-
-    Raises TrainingError for a wish that cannot be met; MissingPackageError without Opacus.
-    """
-    if (private.epsilon is None) == (private.noise is None):
-        raise TrainingError("Private training needs either an epsilon or a noise, and not both.")
-    if not 0 < private.delta < 1 / n:
-        raise TrainingError(
-            f"delta is {private.delta:g}, but must be above 0 and under 1 / {n}, or a photo could be "
-            "given away whole. Well under is better: a tenth of that."
-        )
-    if not 0 < private.clip < math.inf:
-        raise TrainingError(f"The clip is {private.clip:g}, but must be above 0.")
-    rate, steps = _sampling(n, settings)
-    noise = private.noise
-    if noise is None:
-        noise = _noise_for(private.epsilon, private.delta, rate, steps)
-    elif not 0 <= noise < math.inf:
-        raise TrainingError(f"The noise is {noise:g}, but must be 0 or more.")
-    return Spent(epsilon_of(noise, rate, steps, private.delta), private.delta, noise, steps)
-
-
-def epsilon_of(noise: float, rate: float, steps: int, delta: float) -> float:
-    """Epsilon of `steps` steps that take each example with chance `rate`; inf without noise.
-
-    By Rényi divergences (Mironov, Talwar and Zhang 2019, arXiv 1908.10530), which never promise too
-    much. Raises MissingPackageError.
-    """
-    if noise == 0:
-        return math.inf
-    accountant = _accountants().RDPAccountant()
-    accountant.history = [(noise, rate, steps)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # further orders might find a smaller epsilon; this one holds
-        return float(accountant.get_epsilon(delta, alphas=ORDERS))
+from retrieval.train.privacy_budget import MEANS_NOISE, PrivacySettings, Spent, budget
+from retrieval.train.public_bank import PublicBank, noisy_means
 
 
 def train_privately(
@@ -133,7 +64,8 @@ def train_privately(
     """
     photos, texts = examples.photos.to(device), examples.texts.to(device)
     views, n, _ = photos.shape
-    spent = budget(n, settings, private)
+    rate, steps = _sampling(n, settings)
+    spent = budget(n, rate, steps, private)
     if examples.prototypes is None:
         raise TrainingError("Private training needs class prototypes, for its pairs to compete with.")
     if not (torch.isfinite(photos).all() and torch.isfinite(texts).all()):
@@ -144,25 +76,24 @@ def train_privately(
     model = _starting(start, photos.shape[-1], texts.shape[-1], settings).to(device)
     scale = model.logit_scale.detach().exp().clamp(max=MAX_SCALE)
     classes = examples.prototypes.to(device)
-    blank = torch.zeros(len(classes.directions), photos.shape[-1], device=device)
-    more_texts = torch.empty(0, texts.shape[-1], device=device) if queries is None else queries.to(device)
+    queries = texts[:0] if queries is None else queries.to(device)
+    means = noisy_means(examples, MEANS_NOISE * spent.noise, hidden)
+    public = PublicBank(classes, queries, *(mean.to(device) for mean in means))
     weights = [model.image.weight, model.text.weight]
-    rate, _ = _sampling(n, settings)
     optimizer = torch.optim.AdamW(
         weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
-    schedule = _schedule(optimizer, settings.learning_rate, spent.steps)
+    schedule = _schedule(optimizer, settings.learning_rate, steps)
     firsts = examples.counts.cumsum(0) - examples.counts  # (n,)
     for epoch in range(1, settings.epochs + 1):
         losses = []
-        for _ in range(spent.steps // settings.epochs):
-            public_photos, public_texts = classes.draw(blank, chance)
+        for _ in range(steps // settings.epochs):
+            more_photos, more_texts = public.draw(chance)
             bank = model(
-                _dropped(public_photos, settings.image_dropout),
-                _dropped(torch.cat([public_texts, more_texts.float()]), settings.text_dropout),
+                _dropped(more_photos, settings.image_dropout), _dropped(more_texts, settings.text_dropout)
             )
             loss = info_nce(bank[0], bank[1][: len(bank[0])], scale)
-            public = torch.autograd.grad(loss, weights)
+            of_bank = torch.autograd.grad(loss, weights)
 
             batch = torch.from_numpy(np.flatnonzero(hidden.random(n) < rate))
             view = torch.randint(views, (len(batch),), generator=chance)
@@ -174,8 +105,8 @@ def train_privately(
                 (bank[0].detach(), bank[1].detach()), scale, private.clip,
             )
             noisy = [with_noise(one, spent.noise * private.clip, hidden) / (rate * n) for one in clipped]
-            shorter = settings.prototype_share * _shortening(_length(public), private.clip)
-            for weight, own, others in zip(weights, noisy, public):
+            shorter = settings.prototype_share * _shortening(_length(of_bank), private.clip)
+            for weight, own, others in zip(weights, noisy, of_bank):
                 weight.grad = own + shorter * others
             optimizer.step()
             schedule.step()
@@ -237,34 +168,6 @@ def _sampling(n: int, settings: Settings) -> tuple[float, int]:
     """How likely a step takes an example, and how many steps there are."""
     batch_size = min(settings.batch_size, n)
     return batch_size / n, settings.epochs * max(1, n // batch_size)
-
-
-def _noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    from_opacus = _accountants().utils.get_noise_multiplier
-    if not 0 < epsilon < math.inf:
-        raise TrainingError(f"epsilon is {epsilon:g}, but must be above 0.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return from_opacus(
-                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="rdp",
-                epsilon_tolerance=epsilon / 100, alphas=ORDERS,
-            )
-    except ValueError as error:
-        raise TrainingError(
-            f"No noise brings {steps} steps to an epsilon of {epsilon:g} at delta {delta:g}. Ask for a larger one."
-        ) from error
-
-
-def _accountants() -> ModuleType:
-    try:
-        import opacus.accountants.utils
-    except ImportError as error:
-        raise MissingPackageError(
-            "Private training needs opacus, which is not installed. Install it: "
-            "pip install 'crossmodal-retrieval[privacy]'"
-        ) from error
-    return opacus.accountants
 
 
 def _starting(start: Projections | None, image_width: int, text_width: int, settings: Settings) -> Projections:
