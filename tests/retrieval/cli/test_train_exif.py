@@ -55,7 +55,7 @@ def test_nothing_of_exif_is_written(run, photos, tmp_path, monkeypatch):
 
     output = tmp_path / "model"
     done = run("train", photos, "--captions", captions, "-o", output, "--epochs", 2, "--views", 1, "--dim", 8,
-               "--held-out", 2)
+               "--held-out", 2, "--prototype-share", 0)
     assert done.status == 0, done.err
 
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
