@@ -41,12 +41,9 @@ def test_noise_of_means_is_as_strong_as_asked():
     deviation = 2.0 * 2**0.5 / n  # 0.00707, which adds 0.15 to the square of the length, 1
     drawn_back = 1 - width * deviation**2 / (1 + width * deviation**2)
     assert (photo / drawn_back - plain).std().item() == pytest.approx(deviation, rel=0.05)
-    assert photo.norm().item() < 1 and not torch.equal(photo, text)
-
-
-def test_means_that_drown_are_nothing():
-    photo, _ = noisy_means(examples(), 1e6, np.random.default_rng(0))
-    assert photo.square().sum() >= 0 and torch.isfinite(photo).all()
+    assert not torch.equal(photo, text)
+    drowned, _ = noisy_means(some, 2e6, np.random.default_rng(1))  # of what is noise alone hardly anything is left
+    assert drowned.norm().item() < 0.1 * (1e6 * deviation * width**0.5)
 
 
 def test_draws_pairs_and_further_texts_about_the_means():
