@@ -144,10 +144,10 @@ class Batches:
             sample = next(samples)
             one = sample.pixels
             if place == 0:
-                # Laid out as they come: turning that around would take longer than all the rest.
+                # Laid out as they come: turning that around takes twice as long.
                 layout = torch.channels_last if one.stride(0) == 1 else torch.contiguous_format
                 pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
-            # By numpy: torch's copy would wait for all of its threads, which decoding keeps from their cores.
+            # numpy copies in this thread alone, and leaves the other cores to decoding.
             pixels.numpy()[place] = one.numpy()
             photos.append(sample.photo)
             texts += sample.texts
