@@ -115,7 +115,7 @@ def test_noise_is_as_strong_as_asked():
     assert noisy.mean().item() == pytest.approx(2, abs=0.02) and noisy.std().item() == pytest.approx(0.7, abs=0.01)
 
 
-def made_examples(n=1500, classes=150):
+def made_examples(n=1200, classes=80):
     """Photos and captions of hidden things; the public classes differ in half of what things differ in.
 
     Besides, all photos have something that no prototype has, and all captions what no name has.
