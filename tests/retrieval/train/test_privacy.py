@@ -115,7 +115,7 @@ def test_noise_is_as_strong_as_asked():
     assert noisy.mean().item() == pytest.approx(2, abs=0.02) and noisy.std().item() == pytest.approx(0.7, abs=0.01)
 
 
-def made_examples(n=1500, classes=150):
+def made_examples(n=1200, classes=80):
     """Photos and captions of hidden things; the public classes differ in half of what things differ in.
 
     Besides, all photos have something that no prototype has, and all captions what no name has.
@@ -154,10 +154,10 @@ def test_learns_under_noise():
     projections, spent = train_privately(
         examples, SETTINGS, PrivacySettings(epsilon=4.0, delta=DELTA), epochs.append, secret=0
     )
-    assert 3.95 < spent.epsilon <= 4.0 and spent.steps == 75
+    assert 3.95 < spent.epsilon <= 4.0 and spent.steps == 60
     assert [epoch.number for epoch in epochs] == list(range(1, 16))
     drowned, _ = train_privately(examples, SETTINGS, PrivacySettings(noise=1000.0, delta=DELTA), secret=0)
-    assert found(projections, examples) > 0.25  # chance is 0.005
+    assert found(projections, examples) > 0.6  # chance is 0.005
     assert found(projections, examples) > 3 * found(drowned, examples)  # it is not the public pairs alone
 
 
