@@ -157,7 +157,7 @@ def test_learns_under_noise():
     assert 3.95 < spent.epsilon <= 4.0 and spent.steps == 60
     assert [epoch.number for epoch in epochs] == list(range(1, 16))
     drowned, _ = train_privately(examples, SETTINGS, PrivacySettings(noise=1000.0, delta=DELTA), secret=0)
-    assert found(projections, examples) > 0.6  # chance is 0.005
+    assert found(projections, examples) > 0.75  # chance is 0.005; 0.66 against a bank that was not moved
     assert found(projections, examples) > 3 * found(drowned, examples)  # it is not the public pairs alone
 
 
