@@ -110,12 +110,13 @@ INSIDE = [
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
         "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
-        "  retrieval.train.trainable  retrieval.train.checkpoints",
+        "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.privacy_budget",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation",
-        "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder",
-        "retrieval.train.learner  retrieval.train.projections",
-        "retrieval.train.loop",
+        "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
+        "  retrieval.train.public_bank",
+        "retrieval.train.learner  retrieval.train.privacy",
+        "retrieval.train.loop  retrieval.train.projections",
         "retrieval.train.dual_encoder",
     ],
     [

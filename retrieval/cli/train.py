@@ -41,6 +41,11 @@ from retrieval.cli import options, train_options
 @click.option("--views", type=click.IntRange(min=1), help="Augmented copies of each photo, where the image tower does not learn.  [default: 8]")
 @click.option("--changes-only", is_flag=True,
               help="Write only what differs from the packaged towers, as the built-in encoder ships.")
+@click.option("--epsilon", type=click.FloatRange(min=0, min_open=True), metavar="E",
+              help="Train projections privately: bound by this epsilon what any one photo with its captions can do "
+              "to them. Needs the extra [privacy].")
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Of --epsilon.  [default: a tenth of one photo's share]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M",
               help="With --task match: stop training after M minutes, tower tokens aside.")
 @train_options.towers
@@ -80,7 +85,8 @@ _FLAGS = {"changes_only", "resume", "tensorboard"}  # False where they are not g
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _FIT = {
     "match": _SHARED | {"minutes"},
-    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "model", "train_image", "train_text"},
+    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "model", "train_image", "train_text",
+                              "epsilon", "delta"},
     "towers": _SHARED | {"held_out", "dim", "views", "changes_only"} | train_options.ABOUT_TOWERS,
 }
 _WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
@@ -98,6 +104,7 @@ def _refuse_unfit(kind, given) -> None:
 
 def _projections(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.cli import output as out
+    from retrieval.train.privacy_budget import PrivacySettings
     from retrieval.train.projection_loop import Settings
     from retrieval.train.projections import Watcher, train_projections
     from retrieval.train.starting import Start
@@ -105,17 +112,22 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
     views, alone, apart = given.pop("views", 8), given.pop("changes_only", False), given.pop("held_out", None)
     model = given.pop("model", "builtin")
     given = {name: value for name, value in given.items() if not name.startswith("train_")}
+    epsilon, delta = given.pop("epsilon", None), given.pop("delta", None)
+    if delta and not epsilon:
+        raise click.UsageError("--delta is for --epsilon.")
     pairs = _pairs(images, captions, split)
+    private = epsilon and PrivacySettings(epsilon, delta=delta or 0.1 / len(pairs.photos))
     with out.progress_bar("Tower outputs") as (set_total, advance):
         set_total(len(pairs.photos) * views)
         outcome = train_projections(
             pairs, output, Settings(**given), start=Start(model=model), views=views, held_out=_held_out(apart, pairs),
-            changes_only=alone, device=device,
+            changes_only=alone, private=private, device=device,
             watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report_every_tenth),
         )
     _show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "loss": outcome.final.loss,
         "temperature": outcome.final.temperature,
+        **({"epsilon": outcome.privacy.epsilon, "delta": f"{outcome.privacy.delta:.2g}"} if outcome.privacy else {}),
     }, outcome.validation, None if alone else "retrieval index SOURCE --model")
 
 

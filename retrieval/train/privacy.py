@@ -32,8 +32,8 @@ import torch
 from torch.nn import functional as F
 
 from retrieval.errors import TrainingError
-from retrieval.train.loop import (
-    MAX_SCALE, Epoch, Examples, Projections, Settings, _schedule, _unit_scale, info_nce,
+from retrieval.train.projection_loop import (
+    MAX_SCALE, Epoch, Examples, Projections, Settings, scheduled, unit_scale, info_nce,
 )
 from retrieval.train.privacy_budget import MEANS_NOISE, PrivacySettings, Spent, budget
 from retrieval.train.public_bank import PublicBank, noisy_means
@@ -83,7 +83,7 @@ def train_privately(
     optimizer = torch.optim.AdamW(
         weights, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
-    schedule = _schedule(optimizer, settings.learning_rate, steps)
+    schedule = scheduled(optimizer, settings.learning_rate, steps)
     firsts = examples.counts.cumsum(0) - examples.counts  # (n,)
     for epoch in range(1, settings.epochs + 1):
         losses = []
@@ -182,7 +182,7 @@ def _starting(start: Projections | None, image_width: int, text_width: int, sett
 
 
 def _dropped(outputs: torch.Tensor, share: float) -> torch.Tensor:
-    return F.dropout(_unit_scale(outputs), share)
+    return F.dropout(unit_scale(outputs), share)
 
 
 def _length(parts: Sequence[torch.Tensor]) -> torch.Tensor:

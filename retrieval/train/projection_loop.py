@@ -109,7 +109,7 @@ def train(
         ],
         lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay,
     )
-    schedule = _schedule(optimizer, settings.learning_rate, steps)
+    schedule = scheduled(optimizer, settings.learning_rate, steps)
     model.train()
     for epoch in range(1, settings.epochs + 1):
         losses = []
@@ -124,8 +124,8 @@ def train(
                 more_x, more_y = classes.draw(x[:extra], chance)
                 x, y = torch.cat([x.float(), more_x]), torch.cat([y.float(), more_y])
             images, captions = model(
-                F.dropout(_unit_scale(x), settings.image_dropout),  # (b, image width)
-                F.dropout(_unit_scale(y), settings.text_dropout),  # (b, text width)
+                F.dropout(unit_scale(x), settings.image_dropout),  # (b, image width)
+                F.dropout(unit_scale(y), settings.text_dropout),  # (b, text width)
             )
             loss = info_nce(images, captions, model.logit_scale.exp().clamp(max=MAX_SCALE))
             if not torch.isfinite(loss):
@@ -147,14 +147,16 @@ def train(
     return model.eval().cpu()
 
 
-def _schedule(
+def scheduled(
     optimizer: torch.optim.Optimizer, highest: float, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    """One cycle up to the highest learning rate and down."""
     if steps <= 20:  # too few to warm up in
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=steps, pct_start=0.1)
 
 
-def _unit_scale(outputs: torch.Tensor) -> torch.Tensor:
+def unit_scale(outputs: torch.Tensor) -> torch.Tensor:
+    """Tower outputs (b, width) with values of unit size on average."""
     # unit length first, then values of unit size on average, which layers expect
     return F.normalize(outputs.float(), dim=-1) * outputs.shape[-1] ** 0.5

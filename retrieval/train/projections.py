@@ -16,9 +16,12 @@ from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.towers import IMAGE_TOWER
 from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
+from retrieval.generic_queries import generic_queries
 from retrieval.train import model_folder
 from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
 from retrieval.train.pairs import Pairs
+from retrieval.train.privacy import train_privately
+from retrieval.train.privacy_budget import PrivacySettings, Spent
 from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
 from retrieval.train.prototypes import class_texts, prototypes
 from retrieval.train.starting import Start, Trainee, start_model
@@ -38,13 +41,17 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Outcome:
-    """validation: R@1, R@5, R@10 in percent by direction, over the photos held out; or empty."""
+    """validation: R@1, R@5, R@10 in percent by direction, over the photos held out; or empty.
+
+    privacy: what private training spent; its loss is that of the public pairs.
+    """
 
     photos: int
     captions: int
     held_out: int
     final: Epoch
     validation: Recalls = field(default_factory=dict)
+    privacy: Spent | None = None
 
 
 def train_projections(
@@ -56,6 +63,7 @@ def train_projections(
     views: int = VIEWS,
     held_out: int = 0,
     changes_only: bool = False,
+    private: PrivacySettings | None = None,
     device: str = "auto",
     watcher: Watcher = Watcher(),
 ) -> Outcome:
@@ -65,6 +73,8 @@ def train_projections(
     views         augmented copies of each photo, the photo itself included
     held_out      photos kept out of training to measure recall on
     changes_only  write what differs from the packaged towers alone, as this package ships it
+
+    private       bound what any one photo with its captions can do to the result; see `retrieval.train.privacy`
 
     Raises TrainingError, also for towers without a linear map at their ends, WeightsError; OSError if
     `output` cannot be written.
@@ -110,13 +120,20 @@ def train_projections(
         torch.from_numpy(counts[kept]),
         classes,
     )
-    projections = train(examples, settings, device=resolve_device(device), on_epoch=on_epoch)
+    spent = None
+    if private is None:
+        projections = train(examples, settings, device=resolve_device(device), on_epoch=on_epoch)
+    else:
+        queries = torch.from_numpy(outputs.of_texts(generic_queries()))
+        projections, spent = train_privately(
+            examples, settings, private, on_epoch, queries=queries, device=resolve_device(device)
+        )
     validation = {}
     if held_out:
         validation = _recall(
             projections, photos[0][apart], texts[_captions_of(apart, counts)], counts[apart]
         )
-    outcome = Outcome(len(kept), int(counts[kept].sum()), held_out, epochs[-1], validation)
+    outcome = Outcome(len(kept), int(counts[kept].sum()), held_out, epochs[-1], validation, spent)
     _put(projections, trainee)
     facts = {"software": f"crossmodal-retrieval {__version__}", "settings": asdict(settings), "views": views,
              **asdict(outcome)}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from retrieval.train.loop import Examples
+from retrieval.train.projection_loop import Examples
 from retrieval.train.prototypes import Prototypes
 
 

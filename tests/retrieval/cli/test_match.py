@@ -48,6 +48,8 @@ def test_trained_and_searched_with(run, photos, tmp_path):
     (["--task", "match", "--held-out", 4], "--held-out means nothing to --task match"),
     (["--task", "match", "--changes-only"], "--changes-only means nothing to --task match"),
     (["--minutes", 4], "--minutes is for --task match"),
+    (["--delta", 0.01], "--delta is for --epsilon"),
+    (["--epsilon", 4, "--lora", 2], "--epsilon means nothing where towers learn"),
 ])
 def test_options_of_the_other_task(run, photos, tmp_path, options, said):
     done = run("train", photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)

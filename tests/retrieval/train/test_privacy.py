@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from retrieval.errors import TrainingError
-from retrieval.train.loop import Examples, Projections, Settings, info_nce
+from retrieval.train.projection_loop import Examples, Projections, Settings, info_nce
 from retrieval.train.privacy import clipped_sum, pair_losses, train_privately, with_noise
 from retrieval.train.privacy_budget import PrivacySettings
 from retrieval.train.prototypes import Prototypes

@@ -14,6 +14,7 @@ from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
 from retrieval.train.projection_loop import Settings
 from retrieval.train.pairs import Pairs
+from retrieval.train.privacy_budget import PrivacySettings
 from retrieval.train.projections import train_projections
 
 
@@ -65,6 +66,15 @@ def test_same_seed_gives_the_same_projections(trained, quarters, tmp_path):
     for name, tensor in again.items():
         assert torch.equal(tensor, first[name]), name
     assert not (tmp_path / "open_clip_model.safetensors").exists()
+
+
+def test_private_training_says_what_it_spent(quarters, tmp_path):
+    private = PrivacySettings(epsilon=6.0, delta=1e-3)
+    outcome = train_projections(quarters, tmp_path, SETTINGS, views=1, changes_only=True, private=private, device="cpu")
+    assert 5.5 < outcome.privacy.epsilon <= 6.0 and outcome.privacy.steps == 30
+    written = json.loads((tmp_path / "training.json").read_text())
+    assert written["privacy"] == {"epsilon": outcome.privacy.epsilon, "delta": 1e-3,
+                                  "noise": outcome.privacy.noise, "steps": 30}
 
 
 def test_too_few_pairs(quarters, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from retrieval.train.loop import Examples
+from retrieval.train.projection_loop import Examples
 from retrieval.train.prototypes import Prototypes
 from retrieval.train.public_bank import PublicBank, moved, noisy_means
 
