@@ -124,7 +124,7 @@ def _checkpoint(file: Path) -> Source:
 
 
 def _unknown(name: str, architecture: str) -> str:
-    known = ["builtin", "auto", *architectures()]
+    known = ["builtin", "builtin-multilingual", "auto", *architectures()]
     by_lower = {one.lower(): one for one in known}
     near = [by_lower[one] for one in difflib.get_close_matches(architecture.lower(), by_lower, 3, 0.5)]
     nearest = f"Nearest: {', '.join(near)}. " if near else ""
