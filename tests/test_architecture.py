@@ -111,7 +111,8 @@ INSIDE = [
     ],
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes",
-        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references",
+        "retrieval.train.loop  retrieval.train.outputs  retrieval.train.match  retrieval.train.references"
+        "  retrieval.train.multilingual",
         "retrieval.train.projections  retrieval.train.cross_encoder",
     ],
     [
