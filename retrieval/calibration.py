@@ -125,7 +125,7 @@ def calibration_of(collection: Path, encoder: str) -> Calibration | None:
     if own.exists():
         calibration = Calibration.load(own)
         return calibration if calibration.weight else None
-    if encoder == "builtin" and BUILTIN_FILE.exists():
+    if encoder in (encoders.BUILTIN, encoders.MULTILINGUAL) and BUILTIN_FILE.exists():
         return Calibration.load(BUILTIN_FILE)
     return None
 

@@ -83,7 +83,9 @@ INSIDE = [
         "  retrieval.encoders.relevance  retrieval.encoders.recurrent",
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
-        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens",
+        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens"
+        "  retrieval.encoders.sentence_tower",
+        "retrieval.encoders.multilingual",
         "retrieval.encoders",
         "retrieval.encoders.listing",
     ],

@@ -24,8 +24,8 @@ PLACE = _Path(path_type=str)  # a path or a URI, whose slashes must stay as they
 
 model = click.option(
     "--model", "-m", metavar="NAME", envvar="RETRIEVAL_MODEL",
-    help="Encoder: auto, builtin, MODEL or MODEL/WEIGHTS of open_clip, hf-hub:ORG/NAME, or a model "
-    "folder. See `retrieval models`.",
+    help="Encoder: auto, builtin, builtin-multilingual, MODEL or MODEL/WEIGHTS of open_clip, hf-hub:ORG/NAME, "
+    "or a model folder. See `retrieval models`.",
 )
 
 

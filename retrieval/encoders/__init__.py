@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
-
-from retrieval.encoders.auto import AUTO, BUILTIN, choose
+from retrieval.encoders.auto import AUTO, BUILTIN, MULTILINGUAL, choose
 from retrieval.errors import NOTICE, EncoderError, EncoderMismatchError, WeightsError
 from retrieval.manifest import EncoderRecord
-from retrieval.types import Encoder
-
-if TYPE_CHECKING:
-    from retrieval.encoders.text_tower import TextTower
+from retrieval.types import Encoder, TextEncoder
 
 log = logging.getLogger("retrieval")
 
@@ -21,7 +16,7 @@ def load_encoder(
 ) -> Encoder:
     """Load the encoder that `--model NAME` names.
 
-    name       "auto", "builtin", MODEL or MODEL/PRETRAINED of open_clip's registry,
+    name       "auto", "builtin", "builtin-multilingual", MODEL or MODEL/PRETRAINED of open_clip's registry,
                MODEL/PATH to a checkpoint file, "hf-hub:ORG/NAME", "local-dir:PATH" or a folder
     device     "auto" (CUDA, then MPS, then CPU) or a torch device
     precision  "auto", "float32" or "bfloat16"; see `retrieval.encoders.precision`
@@ -41,6 +36,10 @@ def load_encoder(
                 raise
             log.warning("Using the built-in encoder: %s", error)
             return load_encoder(BUILTIN, **how)
+    if name == MULTILINGUAL:
+        from retrieval.encoders.multilingual import MultilingualEncoder
+
+        return MultilingualEncoder(**how)
     if name == BUILTIN:
         from retrieval.encoders.builtin import load_model
     else:
@@ -54,7 +53,11 @@ def load_encoder(
 
 def check_name(name: str) -> None:
     """Raise the UnknownModelError or WeightsError that `load_encoder` is sure to raise; loads no weights."""
-    if name not in (AUTO, BUILTIN):
+    if name == MULTILINGUAL:
+        from retrieval.encoders.packages import sentence_tower_files
+
+        sentence_tower_files()
+    elif name not in (AUTO, BUILTIN):
         from retrieval.encoders.names import resolve
 
         resolve(name)
@@ -80,12 +83,18 @@ def load_recorded_encoder(
 
 def load_recorded_text_tower(
     record: EncoderRecord, *, device: str = "auto", precision: str = "auto"
-) -> TextTower | None:
+) -> TextEncoder | None:
     """The text tower of the encoder that made a collection, where it can be had without torch.
 
     None where it cannot, or where the encoder itself was to run another way.
     """
-    if record.name != BUILTIN or device not in ("auto", "cpu") or precision not in ("auto", "float32"):
+    if device not in ("auto", "cpu") or precision not in ("auto", "float32"):
+        return None
+    if record.name == MULTILINGUAL:
+        from retrieval.encoders.sentence_tower import load_sentence_tower
+
+        return load_sentence_tower(record.fingerprint)
+    if record.name != BUILTIN:
         return None
     from retrieval.encoders.text_tower import load_text_tower
 

@@ -8,6 +8,7 @@ from retrieval.encoders.hub import find_weights, offline_by_choice, readable_siz
 
 AUTO = "auto"
 BUILTIN = "builtin"
+MULTILINGUAL = "builtin-multilingual"  # never chosen by itself
 
 # Why this one. open_clip's retrieval table (docs/openclip_retrieval_results.csv) has, for text to
 # image R@1 on Flickr30k / COCO: ViT-B-32 laion2b 66.8 / 39.3 at 14.8 GFLOPs, ViT-B-16-SigLIP-256

