@@ -114,7 +114,7 @@ INSIDE = [
         "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
         "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.privacy_budget",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
-        "  retrieval.train.match  retrieval.train.references  retrieval.train.validation",
+        "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
         "  retrieval.train.public_bank",
         "retrieval.train.learner  retrieval.train.privacy",
