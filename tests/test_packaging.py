@@ -65,6 +65,7 @@ def test_package_data_is_what_it_should_be():
         "retrieval/report/style.css",
         "retrieval/encoders/builtin/MODEL_CARD.md",
         "retrieval/encoders/builtin/fingerprint.json",
+        "retrieval/encoders/builtin/multilingual.safetensors",
         "retrieval/encoders/builtin/open_clip_config.json",
         "retrieval/encoders/builtin/trained.safetensors",
         "retrieval/encoders/builtin/references.safetensors",

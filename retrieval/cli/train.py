@@ -150,7 +150,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
 
         def on_photos(what, count):
             seen[what] = seen.get(what, 0) + count
-            show(what, seen[what], learned * (plan.views if what == "Tower outputs" else 1))
+            show(what, seen[what], len(pairs.photos) * plan.views if what == "Tower outputs" else learned)
 
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_dual_encoder(

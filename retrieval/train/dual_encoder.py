@@ -97,7 +97,7 @@ def train_dual_encoder(
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
-    kept = _kept_outputs(trainee, learned, plan, device, watcher)
+    kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
@@ -129,14 +129,17 @@ def train_dual_encoder(
 
 
 def _kept_outputs(
-    trainee: Trainee, pairs: Pairs, plan: Plan, device: str, watcher: Watcher
+    trainee: Trainee, pairs: Pairs, learned: Pairs, plan: Plan, device: str, watcher: Watcher
 ) -> torch.Tensor | None:
-    """(views, photos, width) of a frozen image tower that ends in a projection; else None."""
+    """(views, learned photos, width) of a frozen image tower that ends in a projection; else None."""
     if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
         return None
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     seen = partial(watcher.on_photos, "Tower outputs")
-    return torch.from_numpy(np.stack([outputs.of_photos(pairs.photos, view, seen) for view in range(plan.views)])).float()
+    # Of all photos, though some are held out: then what is kept serves whatever is held out.
+    views = np.stack([outputs.of_photos(pairs.photos, view, seen) for view in range(plan.views)])
+    places = {photo.name: place for place, photo in enumerate(pairs.photos)}
+    return torch.from_numpy(views[:, [places[photo.name] for photo in learned.photos]]).float()
 
 
 def for_loss(trainee: Trainee, loss: str) -> Trainee:

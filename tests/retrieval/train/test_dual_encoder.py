@@ -84,3 +84,28 @@ def test_a_teacher_is_followed(quarters, tmp_path, tiny_model, other_model, buil
 
     before, after = (load_encoder(str(one), device="cpu", precision="float32") for one in (tiny_model, tmp_path))
     assert agreement(after) > agreement(before) + 0.3
+
+
+def test_a_frozen_image_tower_runs_once_over_its_views(quarters, tmp_path, tiny_model, monkeypatch, cache_folder):
+    """And the outputs that are kept are those of the photos learned from, whichever are held out."""
+    from retrieval.train import dual_encoder
+
+    seen = {}
+
+    class Recorded(dual_encoder.Batches):
+        def __init__(self, pairs, *given, kept=None, **options):
+            seen.update(pairs=pairs, kept=kept)
+            super().__init__(pairs, *given, kept=kept, **options)
+
+    monkeypatch.setattr(dual_encoder, "Batches", Recorded)
+    plan = Plan(Start(model=str(tiny_model)), Tuning(image=0), Settings(epochs=1, batch_size=16), views=2)
+    train(quarters, tmp_path, plan, held_out=20)
+    encoder = load_encoder(str(tiny_model), device="cpu", precision="float32", exact_preprocess=False)
+    vectors = encoder.encode_images([photo.open() for photo in seen["pairs"].photos])
+    assert seen["kept"].shape == (2, 52, 64)
+    projected = seen["kept"][0] @ encoder._model.visual.proj.detach()
+    np.testing.assert_allclose(torch.nn.functional.normalize(projected, dim=-1), vectors, atol=2e-3)  # kept in float16
+    after = load_encoder(str(tmp_path), device="cpu", precision="float32")
+    name = "visual.transformer.resblocks.0.attn.in_proj_weight"
+    assert torch.equal(after._model.state_dict()[name], encoder._model.state_dict()[name])
+    assert not torch.equal(after._model.state_dict()["visual.proj"], encoder._model.state_dict()["visual.proj"])
