@@ -12,6 +12,9 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+# Before anything starts threads: two test processes with two threads each wait for each other on two cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Set before anything imports the hub's library. Tests that need a hub bring their own.
 os.environ["HF_HUB_OFFLINE"] = "1"
 for variable in [name for name in os.environ if name.startswith("RETRIEVAL_")]:
