@@ -145,7 +145,8 @@ class Batches:
             one = sample.pixels
             if place == 0:
                 # Laid out as they come: turning that around takes twice as long.
-                layout = torch.channels_last if one.stride(0) == 1 else torch.contiguous_format
+                channels_last = one.ndim == 3 and one.stride(0) == 1
+                layout = torch.channels_last if channels_last else torch.contiguous_format
                 pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
             # numpy copies in this thread alone, and leaves the other cores to decoding.
             pixels.numpy()[place] = one.numpy()

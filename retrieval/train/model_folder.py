@@ -97,7 +97,8 @@ def _write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
 
 def _card(output: Path, trainee: Trainee, fingerprint: str, facts: dict[str, Any]) -> str:
     model_cfg, preprocessing = trainee.config["model_cfg"], trainee.encoder.preprocessing
-    height, width = trainee.encoder.model.visual.image_size
+    size = preprocessing["size"]
+    height, width = (size, size) if isinstance(size, int) else size
     rows = [
         ("Written by", f"`retrieval train` of crossmodal-retrieval {__version__}"),
         ("Vectors", f"{model_cfg['embed_dim']} dimensions, unit length"),
@@ -133,4 +134,8 @@ def _rows(facts: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |".replace("\n", " ") for name, value in rows)]
+    return ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows)]
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.split()).replace("|", "\\|")
