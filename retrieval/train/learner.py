@@ -84,6 +84,7 @@ class Learner:
         self.dtype = choose_dtype(settings.precision, device)
         self._trained = {name: one for name, one in self.model.named_parameters() if one.requires_grad}
         self.weights = self._trained
+        self._frozen: dict[str, torch.Tensor] = {}  # in float32, where the model has them otherwise
         groups = parameter_groups(
             self.model, settings.learning_rate, settings.weight_decay, tuning.layer_decay,
             image_rate=settings.image_rate, text_rate=settings.text_rate,
@@ -92,6 +93,9 @@ class Learner:
             self.weights = {name: one.detach().clone().requires_grad_() for name, one in self._trained.items()}
             of = {id(one): self.weights[name] for name, one in self._trained.items()}
             groups = [{**group, "params": [of[id(one)] for one in group["params"]]} for group in groups]
+            self._frozen = {
+                name: one.detach().cpu().clone() for name, one in self.model.named_parameters() if name not in self._trained
+            }
             _cast(self.model, self.dtype)
         self._highest = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
@@ -253,9 +257,10 @@ class Learner:
     def finished(self, outcome: dict[str, torch.Tensor]) -> torch.nn.Module:
         """The model in float32 on the CPU, with an `outcome` in it; not to learn with any more."""
         self.model.float().cpu().eval()
+        known = {**self._frozen, **outcome}
         for name, one in [*self.model.named_parameters(), *self.model.named_buffers()]:
-            if name in outcome:
-                one.copy_(outcome[name])
+            if name in known:
+                one.copy_(known[name])
         return self.model
 
 

@@ -20,12 +20,12 @@ SETTINGS = Settings(batch_size=16, learning_rate=1e-3, warm_up=0.0, seed=3)
 
 @pytest.fixture
 def begin(tiny_model, quarters):
-    def make(settings=SETTINGS, steps=20, teacher=None):
+    def make(settings=SETTINGS, steps=20, teacher=None, tuning=Tuning()):
         trainee = for_loss(start_model(Start(model=str(tiny_model))), settings.loss)
         transform = training_transform(PreprocessCfg(**trainee.encoder.preprocessing), Plan(Start()))
         batches = Batches(quarters, transform, batch_size=settings.batch_size, seed=settings.seed,
                           captions_per_photo=settings.captions_per_photo)
-        learner = Learner(trainee, settings, Tuning(), steps, device=torch.device("cpu"), processes=Processes(),
+        learner = Learner(trainee, settings, tuning, steps, device=torch.device("cpu"), processes=Processes(),
                           teacher=teacher)
         return learner, list(batches.epoch(0))
 
@@ -80,6 +80,15 @@ def test_bfloat16_learns_what_is_too_small_for_it(begin):
     assert learner.weights[name].dtype == torch.float32 and 0.9e-5 < moved.max() < 1.1e-5
     finished = learner.finished(learner.outcome())
     assert torch.equal(dict(finished.named_parameters())[name], learner.weights[name])
+
+
+def test_frozen_weights_come_out_as_they_were_though_they_ran_in_bfloat16(begin, tiny_encoder):
+    learner, batches = begin(dataclasses.replace(SETTINGS, precision="bfloat16"), tuning=Tuning(text=0))
+    learner.learn(batches[0])
+    finished = learner.finished(learner.outcome()).state_dict()
+    name = "transformer.resblocks.0.mlp.c_fc.weight"
+    assert torch.equal(finished[name], tiny_encoder._model.state_dict()[name])
+    assert not torch.equal(finished[name], finished[name].bfloat16().float())
 
 
 def test_bfloat16_gives_nearly_the_same_loss(begin):
