@@ -24,6 +24,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from PIL import Image, ImageEnhance, ImageOps
 
+from retrieval.encoders.fingerprint import fingerprint_of
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
 from retrieval.files import write_atomically
 from retrieval.train.pairs import Photo
@@ -64,6 +65,15 @@ class TowerOutputs:
 
     def __init__(self, towers: DualEncoder, cache: Path, *, device: str = "auto"):
         """towers: without projections; see `without_projections`."""
+        state = towers.model.state_dict()
+        # Of each tower alone: an image tower's outputs serve it beside any text tower.
+        self._towers = {
+            kind: fingerprint_of(
+                {name: one for name, one in state.items() if name.startswith("visual.") == (kind == "image")},
+                towers.preprocessing if kind == "image" else {},
+                towers.tokenize if kind == "text" else lambda texts: torch.empty(0),
+            ) for kind in ("image", "text")
+        }
         self._encoder = OpenClipEncoder(towers, device=device)
         self._cache = cache
 
@@ -92,8 +102,8 @@ class TowerOutputs:
                 yield self._encoder.encode_prepared(batch)
                 progress(len(batch))
 
-    def _key(self, *parts: object) -> Path:
-        content = "\0".join(map(str, (self._encoder.fingerprint, self._encoder.dtype, *parts)))
+    def _key(self, kind: str, *parts: object) -> Path:
+        content = "\0".join(map(str, (kind, self._towers[kind], self._encoder.dtype, *parts)))
         return self._cache / f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
 
     def _recall(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from retrieval.encoders import builtin
@@ -52,6 +53,19 @@ def test_finished_views_are_not_computed_again(outputs, photos, cache):
     assert counted == []
     assert not np.array_equal(again.of_photos(photos, 2, counted.append), first)
     assert counted == [6]
+
+
+def test_an_image_towers_outputs_serve_beside_another_text_tower(outputs, photos, cache):
+    first = outputs.of_photos(photos, 0)
+    texts = outputs.of_texts(["a dog"])
+    towers = without_projections(builtin.load_towers_only("towers", builtin.config()))
+    with torch.no_grad():
+        towers.model.text.transformer.embeddings.word_embeddings.weight.mul_(2)
+    counted = []
+    other = TowerOutputs(towers, cache, device="cpu")
+    np.testing.assert_array_equal(other.of_photos(photos, 0, counted.append), first)
+    assert counted == []
+    assert not np.array_equal(other.of_texts(["a dog"]), texts)
 
 
 def test_unreadable_photo_is_named(outputs):
