@@ -6,23 +6,22 @@ import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import Iterator
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path`, flush to disk, then rename over it. Raises OSError."""
-    with written_atomically(path) as file:
-        file.write(content)
+    with replacing(path) as beside:
+        beside.write_bytes(content)
 
 
 @contextmanager
-def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """`write_atomically` for what is written in parts. Raises OSError."""
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` once it is whole and on disk. Raises OSError."""
     beside = path.with_name(path.name + ".tmp")
     try:
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
+        yield beside
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from retrieval.errors import TrainingError
-from retrieval.files import written_atomically
+from retrieval.files import replacing
 
 FORMAT = 1
 
@@ -67,8 +67,8 @@ class Checkpoints:
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with written_atomically(path) as file:
-                torch.save(content, file)
+            with replacing(path) as beside:
+                torch.save(content, beside)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
             kept = f" {path} of before is still whole; resume from it with --resume." if path.exists() else ""
             raise TrainingError(f"{path} cannot be written ({error}). Make room and start again.{kept}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
@@ -16,7 +15,7 @@ from retrieval import __version__
 from retrieval.encoders.fingerprint import fingerprint_of
 from retrieval.encoders.recurrent import WEIGHTS_FILE
 from retrieval.errors import TrainingError
-from retrieval.files import sync_folder, write_atomically, write_json
+from retrieval.files import replacing, write_atomically, write_json
 from retrieval.train.starting import Trainee
 
 CONFIG_FILE, CARD_FILE = "open_clip_config.json", "README.md"
@@ -38,7 +37,8 @@ def write(output: Path, trainee: Trainee, state: dict[str, torch.Tensor], facts:
         output.mkdir(parents=True, exist_ok=True)
         if _differs(output / CONFIG_FILE, config):
             (output / CONFIG_FILE).unlink()  # the new weights are not for it
-        _write_weights(output / WEIGHTS_FILE, state)
+        with replacing(output / WEIGHTS_FILE) as beside:
+            save_file(state, beside, {"format": "pt"})
         if isinstance(getattr(encoder.model, "text", None), HFTextEncoder):
             encoder.model.text.config.save_pretrained(output)
         if hasattr(encoder.tokenize, "save_pretrained"):  # open_clip's own carries its vocabulary itself
@@ -79,20 +79,6 @@ def _apart(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         apart[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in seen else tensor
         seen.add(tensor.untyped_storage().data_ptr())
     return apart
-
-
-def _write_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """As `write_atomically`, but without a copy in memory."""
-    beside = path.with_name(path.name + ".tmp")
-    try:
-        save_file(state, beside, {"format": "pt"})
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def _card(output: Path, trainee: Trainee, fingerprint: str, facts: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 import sys
 from dataclasses import dataclass
 
@@ -68,3 +69,13 @@ def collection(run, photo_folder, tiny_model, tmp_path):
     done = run("index", photo_folder, "-o", path, "--model", tiny_model)
     assert done.status == 0, done.err
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_photos(tmp_path_factory, sample_photos):
+    """A folder with the demo's 19 photos."""
+    folder = tmp_path_factory.mktemp("demo") / "photos"
+    folder.mkdir()
+    for path in sample_photos:
+        shutil.copyfile(path, folder / path.name)
+    return folder

@@ -1,7 +1,6 @@
 """A cross-encoder from end to end: trained by the command, used by the search."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,21 +8,12 @@ import pytest
 from retrieval import demo
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory, sample_photos):
-    folder = tmp_path_factory.mktemp("demo") / "photos"
-    folder.mkdir()
-    for path in sample_photos:
-        shutil.copyfile(path, folder / path.name)
-    return folder
-
-
 CAPTIONS = Path(demo.__file__).with_name("captions.tsv")
 
 
-def test_trained_and_searched_with(run, photos, tmp_path):
+def test_trained_and_searched_with(run, demo_photos, tmp_path):
     folder = tmp_path / "match"
-    done = run("train", photos, "--captions", CAPTIONS, "--task", "match", "--epochs", 1, "-o", folder, "--json")
+    done = run("train", demo_photos, "--captions", CAPTIONS, "--task", "match", "--epochs", 1, "-o", folder, "--json")
     assert done.status == 0, done.err
     (said,) = done.objects
     assert (said["model"], said["photos"]) == (str(folder), 19)
@@ -31,7 +21,7 @@ def test_trained_and_searched_with(run, photos, tmp_path):
     assert recorded["training"]["settings"]["epochs"] == 1 and recorded["training"]["captions"] == said["captions"]
 
     collection = tmp_path / "demo.collection"
-    assert run("index", photos, "-o", collection, "--model", "builtin").status == 0
+    assert run("index", demo_photos, "-o", collection, "--model", "builtin").status == 0
     own = {one["id"]: one["score"] for one in run("search", collection, "a cat", "-k", 19, "--json").objects}
     reranked = run("search", collection, "a cat", "-k", 19, "--rerank", folder, "--json").objects
     assert {one["id"]: one["score"] for one in reranked} == own
@@ -39,7 +29,7 @@ def test_trained_and_searched_with(run, photos, tmp_path):
     assert scores == sorted(scores, reverse=True) and len(set(scores)) == 19
     assert run("search", collection, "a cat", "-k", 19, "--rerank", folder, "--json").objects == reranked
 
-    done = run("search", collection, photos / "coffee.png", "--rerank", folder)
+    done = run("search", collection, demo_photos / "coffee.png", "--rerank", folder)
     assert done.status == 1 and "a cross-encoder reads a text with an image" in done.err
 
 
@@ -51,7 +41,7 @@ def test_trained_and_searched_with(run, photos, tmp_path):
     (["--delta", 0.01], "--delta is for --epsilon"),
     (["--epsilon", 4, "--lora", 2], "--epsilon means nothing where towers learn"),
 ])
-def test_options_of_the_other_task(run, photos, tmp_path, options, said):
-    done = run("train", photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
+def test_options_of_the_other_task(run, demo_photos, tmp_path, options, said):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
     assert done.status == 2 and said in " ".join(done.err.split())
     assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,28 +15,19 @@ CAPTIONS = Path(demo.__file__).with_name("captions.tsv")
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory, sample_photos):
-    folder = tmp_path_factory.mktemp("demo") / "photos"
-    folder.mkdir()
-    for path in sample_photos:
-        shutil.copyfile(path, folder / path.name)
-    return folder
-
-
-def test_trained_and_searched_with(run, photos, tiny_model, tmp_path):
+def test_trained_and_searched_with(run, demo_photos, tiny_model, tmp_path):
     model = tmp_path / "model"
-    done = run("train", photos, "--captions", CAPTIONS, "-o", model, "--model", tiny_model, "--epochs", 2,
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", model, "--model", tiny_model, "--epochs", 2,
                "--train-batch-size", 8, "--held-out", 3, "--train-text", "none", "--json")
     assert done.status == 0, done.err
     (said,) = done.objects
     assert (said["model"], said["photos"], said["held_out"], said["epochs"], said["steps"]) == (str(model), 16, 3, 2, 4)
     assert set(said["recalls"]) == {"text_to_image", "image_to_text"}
     collection = tmp_path / "demo.collection"
-    assert run("index", photos, "-o", collection, "--model", model).status == 0
+    assert run("index", demo_photos, "-o", collection, "--model", model).status == 0
     assert len(run("search", collection, "a cat", "-k", 5, "--json").objects) == 5
 
-    again = run("train", photos, "--captions", CAPTIONS, "-o", model, "--model", tiny_model, "--epochs", 2,
+    again = run("train", demo_photos, "--captions", CAPTIONS, "-o", model, "--model", tiny_model, "--epochs", 2,
                 "--train-batch-size", 8, "--held-out", 3, "--train-text", "none", "--resume")
     assert again.status == 0 and f"Use it: retrieval index SOURCE --model {model}" in again.out
     assert "trained parameters" in again.out and "held-out text to image" in again.out
@@ -53,20 +43,20 @@ def test_trained_and_searched_with(run, photos, tiny_model, tmp_path):
     (["--architecture", "ViT-S-32", "--loss", "infonse"], 1, "infonce"),
     (["--architecture", "ViT-S-32", "--train-batch-size", 500], 1, "fewer than a batch of 500"),
 ])
-def test_refused(run, photos, tmp_path, options, status, said):
-    done = run("train", photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
+def test_refused(run, demo_photos, tmp_path, options, status, said):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
     assert done.status == status and said in " ".join(done.err.split()), done.err
     assert "Traceback" not in done.err
 
 
-def test_two_processes(photos, tiny_model, tmp_path):
+def test_two_processes(demo_photos, tiny_model, tmp_path):
     """By torchrun, as on several GPUs: one model, and nothing said twice."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
-         "-m", "retrieval", "train", photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--model", tiny_model,
+         "-m", "retrieval", "train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--model", tiny_model,
          "--epochs", "2", "--train-batch-size", "4", "--held-out", "3", "--json"],
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240,
     )
