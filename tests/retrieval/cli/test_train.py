@@ -49,6 +49,7 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute
 def test_two_processes(demo_photos, tiny_model, tmp_path):
     """By torchrun, as on several GPUs: one model, and nothing said twice."""
     with socket.socket() as free:
