@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 from retrieval.encoders.auto import AUTO, BUILTIN, MULTILINGUAL, choose
 from retrieval.errors import NOTICE, EncoderError, EncoderMismatchError, WeightsError
 from retrieval.manifest import EncoderRecord
