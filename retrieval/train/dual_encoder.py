@@ -97,7 +97,11 @@ def train_dual_encoder(
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
+    if not processes.is_first:
+        processes.from_first(True)  # what the first one keeps, the others read
     kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
+    if processes.is_first:
+        processes.from_first(True)
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,

@@ -132,8 +132,8 @@ class Learner:
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise TrainingError(
                 f"The loss is {value:g} and its gradient {norm:g} long at step {self.done + 1} of {self.steps}. "
-                f"Lower the learning rate (now {self.settings.learning_rate:g}) and start from the last checkpoint: "
-                "--model with its folder, or --resume to see it again."
+                f"Lower the learning rate (now {self.settings.learning_rate:g}) and train again, into another folder "
+                "to keep the last checkpoint, which is from before."
             )
         self._optimizer.step()
         self._after_step()

@@ -50,7 +50,8 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
 
 
 @pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute
-def test_two_processes(demo_photos, tiny_model, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--train-image", "none", "--views", "2"]], ids=["whole", "frozen"])
+def test_two_processes(demo_photos, tiny_model, tmp_path, options):
     """By torchrun, as on several GPUs: one model, and nothing said twice."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -58,7 +59,7 @@ def test_two_processes(demo_photos, tiny_model, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
          "-m", "retrieval", "train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--model", tiny_model,
-         "--epochs", "2", "--train-batch-size", "4", "--held-out", "3", "--json"],
+         "--epochs", "2", "--train-batch-size", "4", "--held-out", "3", "--json", *options],
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240,
     )
     assert done.returncode == 0, done.stderr
