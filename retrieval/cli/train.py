@@ -166,6 +166,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     _show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "epochs": outcome.epochs, "loss": outcome.loss,
         "temperature": outcome.temperature, "trained parameters": outcome.trained_parameters,
+        **({"GPU memory, bytes": outcome.peak_gpu_bytes} if outcome.peak_gpu_bytes else {}),
         **({"best epoch": outcome.best_epoch} if outcome.best_epoch else {}),
     }, outcome.recalls, "retrieval index SOURCE --model")
 

@@ -28,7 +28,7 @@ _POSITIVE = click.IntRange(min=1)
 ABOUT_TOWERS = {
     "model", "architecture", "image_tower", "text_tower", "train_image", "train_text", "lora", "layer_decay",
     "tower_rate", "keep_statistics", "loss", "margin", "label_smoothing", "captions_per_photo", "chunk", "teacher", "distillation",
-    "train_size", "crop", "flip", "colour", "randaugment", "word_dropout", "average", "patience", "precision",
+    "image_dropout", "text_dropout", "train_size", "crop", "flip", "colour", "randaugment", "word_dropout", "average", "patience", "precision",
     "resume", "tensorboard",
 }
 
@@ -79,6 +79,9 @@ _AUGMENTATION = (
     click.option("--colour", type=_RATE, help="Strength of changes of colour and light.  [default: 0.2]"),
     click.option("--randaugment", type=click.IntRange(min=0), metavar="N", help="Random operations on each photo."),
     click.option("--word-dropout", type=_RATE, help="Share of words left out of captions."),
+    click.option("--image-dropout", type=_RATE,
+                 help="Share of the image tower's outputs that its projection does not see; so with few photos."),
+    click.option("--text-dropout", type=_RATE, help="And of the text tower's."),
 )
 _RUN = (
     click.option("--average", type=click.FloatRange(0, 1, max_open=True), metavar="DECAY",

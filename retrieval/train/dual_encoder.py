@@ -74,6 +74,7 @@ class Outcome:
     loss: float
     temperature: float
     trained_parameters: int
+    peak_gpu_bytes: int = 0
     best_epoch: int = 0
     recalls: Recalls = field(default_factory=dict)
     interrupted: bool = False
@@ -205,6 +206,7 @@ def _outcome(ended: Ended, learner: Learner, learned: Pairs, held_out: int) -> O
         photos=len(learned.photos), captions=sum(map(len, learned.captions)), held_out=held_out,
         epochs=progress.epoch, steps=learner.done, loss=progress.last_loss, temperature=learner.temperature,
         trained_parameters=sum(one.numel() for one in learner.weights.values()),
+        peak_gpu_bytes=learner.peak_gpu_bytes,
         best_epoch=progress.best_epoch, recalls=progress.best_recalls, interrupted=ended.interrupted,
     )
 

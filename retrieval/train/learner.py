@@ -25,7 +25,7 @@ from retrieval.train.outputs import image_projection
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Trainee
 from retrieval.train.teacher import Teacher
-from retrieval.train.trainable import Tuning, make_trainable, parameter_groups
+from retrieval.train.trainable import Tuning, drop_outputs, make_trainable, parameter_groups
 
 MAX_LOG_SCALE = math.log(100)  # CLIP's cap on the logit scale
 
@@ -40,6 +40,7 @@ class Settings:
     image_rate         learning rate of the image tower, as a share of that of the projections; so text_rate
     warm_up            share of steps
     clip               longest gradient
+    image_dropout      share of what the image tower says that its projection does not get to see; so text_dropout
     average            decay of the moving average of weights, which is what comes out; 0: the last weights
     distillation       weight of the teacher's part of the loss
     patience           epochs without a better validation to stop after; 0: never
@@ -58,6 +59,8 @@ class Settings:
     clip: float = 1.0
     label_smoothing: float = 0.0
     margin: float = 0.2
+    image_dropout: float = 0.0
+    text_dropout: float = 0.0
     average: float = 0.0
     distillation: float = 0.0
     patience: int = 0
@@ -72,7 +75,7 @@ class Learner:
         self, trainee: Trainee, settings: Settings, tuning: Tuning, steps: int, *,
         device: torch.device, processes: Processes, teacher: Teacher | None = None,
     ):
-        """steps: of the whole run. Raises TrainingError for an unknown loss."""
+        """steps: of the whole run. Raises TrainingError for an unknown loss, or what `tuning` and dropout cannot do."""
         self.settings, self.steps, self.done = settings, steps, 0
         self.device, self._processes, self._teacher = device, processes, teacher
         self._tokenize = trainee.encoder.tokenize
@@ -80,6 +83,7 @@ class Learner:
         self._loss = losses.named(settings.loss, label_smoothing=settings.label_smoothing, margin=settings.margin)
         self.model = make_trainable(trainee.encoder.model, tuning).to(device, memory_format=torch.channels_last)
         self._project = image_projection(self.model.visual)
+        drop_outputs(self.model, image=settings.image_dropout, text=settings.text_dropout)
         processes.broadcast_from_first(self.model)
         self.dtype = choose_dtype(settings.precision, device)
         self._trained = {name: one for name, one in self.model.named_parameters() if one.requires_grad}
@@ -213,6 +217,11 @@ class Learner:
     @property
     def learning_rate(self) -> float:
         return max(group["lr"] for group in self._optimizer.param_groups)
+
+    @property
+    def peak_gpu_bytes(self) -> int:
+        """The most memory of a GPU that this process held; 0 on the CPU."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:

@@ -88,6 +88,26 @@ def make_trainable(model: nn.Module, tuning: Tuning) -> nn.Module:
     return model
 
 
+def drop_outputs(model: nn.Module, *, image: float, text: float) -> None:
+    """While it learns, hide shares of what the towers say from the projections behind them.
+
+    Raises TrainingError for a share outside [0, 1), or a tower whose projection is no layer of its own.
+    """
+    places = {"visual.head": (IMAGE, image), "text.proj": (TEXT, text)}
+    for name, (tower, share) in places.items():
+        if not 0 <= share < 1:
+            raise TrainingError(f"The {tower} tower's dropout is {share}; it has to be at least 0, and below 1.")
+        if not share:
+            continue
+        try:
+            projection = model.get_submodule(name)
+        except AttributeError:
+            raise TrainingError(f"The {tower} tower has no layer for its projection to drop outputs before; leave that out.") from None
+        projection.register_forward_pre_hook(
+            lambda layer, given, share=share: nn.functional.dropout(given[0], share, layer.training)
+        )
+
+
 def parameter_groups(
     model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float = 1.0, *,
     image_rate: float = 1.0, text_rate: float = 1.0,

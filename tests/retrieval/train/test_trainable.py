@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from retrieval.encoders import recurrent
 from retrieval.encoders.recurrent import Recurrence
 from retrieval.errors import TrainingError
-from retrieval.train.trainable import Tuning, make_trainable, parameter_groups, plain_state
+from retrieval.train.trainable import Tuning, drop_outputs, make_trainable, parameter_groups, plain_state
 
 PIXELS = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 TOKENS = torch.tensor([[98, number, 7, 99, 0, 0] for number in range(1, 5)])
@@ -245,3 +245,37 @@ def test_adapters_without_peft(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(TrainingError, match=r"need the package peft.*crossmodal-retrieval\[train\]"):
         make_trainable(made("clip"), Tuning(lora=2))
+
+
+def test_projections_see_a_part_of_what_towers_say_while_they_learn():
+    model = made("bert")
+    drop_outputs(model, image=0.75, text=0.5)
+    seen = []
+    model.text.proj.register_forward_hook(lambda layer, given, result: seen.append(given[0]))
+    model.eval()
+    whole = model.encode_text(TOKENS)
+    model.text.proj.train()
+    torch.manual_seed(0)
+    dropped = model.encode_text(TOKENS)
+    complete, partial = seen
+    hidden = partial == 0
+    assert 0.3 < hidden.float().mean() < 0.7
+    assert torch.equal(partial[~hidden], 2 * complete[~hidden])  # as large on average
+    assert not torch.equal(whole, dropped)
+
+
+def test_dropout_of_the_image_towers_outputs_is_its_own():
+    model = made("test_vit")
+    drop_outputs(model, image=0.5, text=0.0)
+    model.eval()
+    model.visual.head.train()
+    assert not torch.equal(model.encode_image(PIXELS), model.encode_image(PIXELS))
+    model.eval()
+    assert torch.equal(model.encode_image(PIXELS), model.encode_image(PIXELS))
+
+
+def test_dropout_that_cannot_be_says_so():
+    with pytest.raises(TrainingError, match="text tower's dropout is 1"):
+        drop_outputs(made("bert"), image=0.0, text=1)
+    with pytest.raises(TrainingError, match="image tower has no layer for its projection"):
+        drop_outputs(made("clip"), image=0.5, text=0.0)
