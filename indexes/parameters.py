@@ -28,7 +28,7 @@ def search_parameters(
         return None
     layer = next(layers(index))
     if is_in_parts(layer):
-        return None  # FAISS passes nothing on to the parts: see nprobe_in_parts()
+        return None  # FAISS refuses any for copies: see nprobe_in_parts()
     if isinstance(layer, faiss.IndexIDMap):
         return search_parameters(layer.index, nprobe, ef_search, selector, share)
     if isinstance(layer, faiss.IndexPreTransform):

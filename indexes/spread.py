@@ -40,8 +40,9 @@ def spread(index: faiss.Index, gpus: list[int]) -> faiss.Index:
         return around
     with suppress(RuntimeError):
         return _replicated(layer, gpus)
+    shared_out = _sharded(layer, gpus)
     log.info("The vectors are shared out among %d GPUs: one has no room for all.", len(gpus))
-    return _sharded(layer, gpus)
+    return shared_out
 
 
 def _replicated(index: faiss.Index, gpus: list[int]) -> faiss.Index:
