@@ -10,10 +10,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.device import to_device
+from indexes.device import gpus, to_device
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.index import VectorIndex
-from indexes.layers import is_ivf, is_on_gpu, layers
+from indexes.layers import is_ivf, is_on_gpu, layers, numbered
 from indexes.spec import IndexSpec
 from indexes.vectors import shape_of, unit_blocks
 
@@ -68,13 +68,20 @@ def build_index(
                 f'FAISS could not build "{spec.factory}" over {n} vectors of {dim} dimensions. '
                 'Try a simpler factory string; "Flat" always works.'
             ) from None
-        if device == "gpu":
+        several = len(gpus()) > 1  # they may hold together what one could not build
+        if device == "gpu" and not several:
             raise VectorIndexError(
                 f'The GPU could not build "{spec.factory}" over {n} vectors, most likely for '
                 "lack of memory. Use device cpu or auto."
             ) from None
         log.info("Building again on the CPU: the GPU could not build %s.", spec.factory)
-        return build_index(vectors, spec, rows=rows, device="cpu", progress=progress)
+        index = None  # and with it the memory that it took
+    if index is None:
+        built = build_index(vectors, spec, rows=rows, device="cpu", progress=progress)
+        return built.on(device) if several else built
+    if is_on_gpu(index) and len(gpus()) > 1:
+        index = to_device(index, "cpu")  # from where it goes to all of them
+        index = to_device(index, device)
     return VectorIndex(index, spec)
 
 
@@ -99,7 +106,7 @@ def add_vectors(
     mapped = isinstance(faiss_index, faiss.IndexIDMap)
     follow = not mapped and np.array_equal(rows, np.arange(n, n + m))
     if not (mapped or follow):
-        faiss_index = _numbered(faiss_index, held)
+        faiss_index = numbered(faiss_index, held)
     try:
         _add(faiss_index, vectors, m, None if follow else rows, progress)
     except _FaissRefused:
@@ -107,15 +114,6 @@ def add_vectors(
             f'FAISS could not add {m} vectors to "{index.spec.factory}". Build it anew.'
         ) from None
     return VectorIndex(faiss_index, index.spec)
-
-
-def _numbered(index: faiss.Index, rows: np.ndarray) -> faiss.Index:
-    """Return an IDMap around an index that holds vectors already, which FAISS makes of empty ones only."""
-    mapped = faiss.IndexIDMap(faiss.IndexFlatIP(index.d))
-    mapped.index, mapped.referenced_objects = index, [index]
-    faiss.copy_array_to_vector(rows, mapped.id_map)
-    mapped.ntotal = index.ntotal
-    return mapped
 
 
 def _add(

@@ -1,18 +1,17 @@
-"""Where an index runs: how many CPU threads, and whether on a GPU."""
+"""Where an index runs: how many CPU threads, and whether on a GPU, or on several."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
-from typing import Any
 
 import faiss
 
 from indexes.errors import VectorIndexError
 from indexes.layers import is_on_gpu, layers
 from indexes.matches import checked_count
+from indexes.spread import spread
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +24,8 @@ GPU_MAX_K = 2048  # FAISS's limit on k, and on nprobe, for GPU indexes
 gpu_lock = threading.Lock()
 
 # Types that go to a GPU and come back as they were. SQfp16 is not among them: it comes back as
-# Flat, twice the size of what the spec asked for.
+# Flat, twice the size of what the spec asked for. Nor is CAGRA, the GPU's own graph in builds with
+# cuVS: FAISS has no factory string to ask for it with.
 _MOVABLE = {
     faiss.IndexIDMap,
     faiss.IndexPreTransform,
@@ -69,9 +69,12 @@ def gpu_count() -> int:
 def to_device(index: faiss.Index, device: str = "auto") -> faiss.Index:
     """Return the FAISS index on the device asked for; the index itself where it is there already.
 
-    device  "cpu"; "gpu", GPU 0 or an error; "auto", GPU 0 where that is possible, otherwise the
+    device  "cpu"; "gpu", a GPU or an error; "auto", a GPU where that is possible, otherwise the
             CPU, with one line in the log that says why
 
+    Of several GPUs each gets a copy of the index and answers its share of the queries; where that
+    is too large for one, each gets its share of the vectors. An empty index, to be trained and
+    filled, goes to the first. CUDA_VISIBLE_DEVICES says which GPUs there are.
     Raises VectorIndexError on an unknown device, or "gpu" where it cannot be had.
     """
     if device not in DEVICES:
@@ -83,7 +86,7 @@ def to_device(index: faiss.Index, device: str = "auto") -> faiss.Index:
     reason = _why_not_on_gpu(index)
     if reason is None:
         try:
-            return faiss.index_cpu_to_gpu(_gpu_resources(), 0, index)
+            return spread(index, gpus() if index.ntotal else [0])
         except RuntimeError:
             reason = "the GPU did not take the index, most likely for lack of memory"
     if device == "gpu":
@@ -106,6 +109,6 @@ def _why_not_on_gpu(index: faiss.Index) -> str | None:
     return None
 
 
-@functools.cache
-def _gpu_resources() -> Any:
-    return faiss.StandardGpuResources()  # reserves scratch memory on the GPU: one for all indexes
+def gpus() -> list[int]:
+    """Return the numbers of the GPUs that an index is spread over."""
+    return list(range(gpu_count()))

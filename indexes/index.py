@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import faiss
@@ -13,7 +14,7 @@ from indexes.errors import SpecError, VectorIndexError
 from indexes.filtered import search_allowed
 from indexes.layers import is_on_gpu, takes_ef_search, takes_nprobe
 from indexes.matches import Matches, checked_count, no_matches, ranked
-from indexes.parameters import search_parameters
+from indexes.parameters import nprobe_in_parts, search_parameters
 from indexes.scan import scan
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries
@@ -119,8 +120,7 @@ class VectorIndex:
         if wanted == 0 or len(queries) == 0:
             return no_matches(len(queries), k)
         if allowed is not None:
-            index = to_device(self.faiss_index, "cpu")
-            found = search_allowed(index, queries, wanted, allowed, nprobe, ef_search)
+            found = search_allowed(self._on_cpu, queries, wanted, allowed, nprobe, ef_search)
             return _matches(*found, k)
         if self._on_gpu and max(wanted, nprobe or 1) > GPU_MAX_K:
             raise VectorIndexError(
@@ -128,7 +128,7 @@ class VectorIndex:
                 f"nprobe={nprobe}. Ask for fewer, or open the index with device cpu."
             )
         params = search_parameters(self.faiss_index, nprobe, ef_search)
-        with gpu_lock if self._on_gpu else nullcontext():
+        with gpu_lock if self._on_gpu else nullcontext(), nprobe_in_parts(self.faiss_index, nprobe):
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
         return _matches(scores, rows, k)
 
@@ -152,8 +152,14 @@ class VectorIndex:
         wanted = min(k, self.n)
         if wanted == 0 or len(queries) == 0:
             return no_matches(len(queries), k)
-        scores, rows = scan(to_device(self.faiss_index, "cpu"), queries, wanted)  # (q, wanted)
+        scores, rows = scan(self._on_cpu, queries, wanted)  # (q, wanted)
         return _matches(scores, rows, k)
+
+    @cached_property
+    def _on_cpu(self) -> faiss.Index:
+        """The index, or a copy of one on a GPU: for what GPUs cannot do."""
+        with gpu_lock if self._on_gpu else nullcontext():
+            return to_device(self.faiss_index, "cpu")
 
     def _setting(self, name: str, asked: int | None, applies: Any) -> int | None:
         """Return the value to search with: what was asked for, or else the spec's."""

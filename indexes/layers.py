@@ -1,7 +1,7 @@
 """A FAISS index is an onion: an IDMap around a PreTransform around a Refine around an IVF.
 
 What one layer knows (inverted lists, a graph, its metric) is not to be had from the outermost
-one, so this file peels.
+one, so this file peels. On several GPUs the innermost layer is in parts, all of one kind.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 # CPU-only builds of FAISS have no GPU classes.
 _IVF = (faiss.IndexIVF, *([faiss.GpuIndexIVF] if hasattr(faiss, "GpuIndexIVF") else []))
 _GPU = (faiss.GpuIndex,) if hasattr(faiss, "GpuIndex") else ()
+_IN_PARTS = (faiss.IndexReplicas, faiss.IndexShards)
 
 
 def layers(index: faiss.Index) -> Iterator[faiss.Index]:
@@ -24,6 +25,21 @@ def layers(index: faiss.Index) -> Iterator[faiss.Index]:
         yield from layers(index.index)
     elif isinstance(index, faiss.IndexRefine):
         yield from layers(index.base_index)
+    elif is_in_parts(index):
+        yield from layers(index.at(0))  # the others are like it
+
+
+def is_in_parts(layer: faiss.Index) -> bool:
+    """Whether a layer stands for several indexes, one for each GPU: copies of all vectors, or shares."""
+    return isinstance(layer, _IN_PARTS)
+
+
+def parts(index: faiss.Index) -> list[faiss.Index]:
+    """Return the indexes on several GPUs that an index is made of, each with its real type; or none."""
+    for layer in layers(index):
+        if is_in_parts(layer):
+            return [faiss.downcast_index(layer.at(i)) for i in range(layer.count())]
+    return []
 
 
 def is_ivf(layer: faiss.Index) -> bool:
@@ -79,3 +95,15 @@ def unmapped(index: faiss.Index) -> tuple[faiss.Index, np.ndarray | None]:
     n = layer.id_map.size()
     numbers = faiss.rev_swig_ptr(layer.id_map.data(), n) if n else np.zeros(0, np.int64)
     return next(layers(layer.index)), numbers
+
+
+def numbered(index: faiss.Index, rows: np.ndarray) -> faiss.IndexIDMap:
+    """Return an IDMap around an index that holds vectors already, which FAISS makes of empty ones only.
+
+    rows  (n,) int64, the row number of each vector
+    """
+    mapped = faiss.IndexIDMap(faiss.IndexFlatIP(index.d))
+    mapped.index, mapped.referenced_objects = index, [index]
+    faiss.copy_array_to_vector(rows, mapped.id_map)
+    mapped.ntotal = index.ntotal
+    return mapped

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import faiss
 
-from indexes.layers import is_hnsw, is_ivf, layers
+from indexes.layers import is_hnsw, is_in_parts, is_ivf, layers, parts
 
 
 def search_parameters(
@@ -25,6 +27,8 @@ def search_parameters(
     if nprobe is None and ef_search is None and selector is None:
         return None
     layer = next(layers(index))
+    if is_in_parts(layer):
+        return None  # FAISS refuses any for copies: see nprobe_in_parts()
     if isinstance(layer, faiss.IndexIDMap):
         return search_parameters(layer.index, nprobe, ef_search, selector, share)
     if isinstance(layer, faiss.IndexPreTransform):
@@ -43,3 +47,20 @@ def search_parameters(
         kept = math.ceil((ef_search or layer.hnsw.efSearch) / share)
         return faiss.SearchParametersHNSW(efSearch=kept, sel=selector)
     return None if selector is None else faiss.SearchParameters(sel=selector)
+
+
+@contextmanager
+def nprobe_in_parts(index: faiss.Index, nprobe: int | None) -> Iterator[None]:
+    """Meanwhile the parts of an index on several GPUs visit so many lists; other indexes are left alone.
+
+    Not for searches at the same time: it changes the parts.
+    """
+    lists = [part for part in parts(index) if is_ivf(part)]
+    before = [part.nprobe for part in lists]
+    for part in lists:
+        part.nprobe = min(part.nlist, nprobe or part.nprobe)
+    try:
+        yield
+    finally:
+        for part, own in zip(lists, before):
+            part.nprobe = own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import faiss
 import numpy as np
 
 from indexes.candidates import Rows, compare
@@ -125,9 +124,4 @@ class RefinedIndex:
 
         For what VectorIndex means by it. As slow as comparing with every vector.
         """
-        faiss_index = self.index.faiss_index
-        if isinstance(faiss_index, faiss.IndexIDMap):
-            live = np.sort(faiss.vector_to_array(faiss_index.id_map))
-        else:
-            live = np.arange(self.n, dtype=np.int64)
-        return FlatIndex(self._rows.vectors, live).search(queries, k)
+        return FlatIndex(self._rows.vectors, self.index.rows).search(queries, k)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.matches  indexes.vectors  indexes.layers  indexes.threads",
-    "indexes.suggest",
+    "indexes.suggest  indexes.spread",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters  indexes.near",
     "indexes.filtered",

@@ -13,6 +13,7 @@ from indexes import vectors as vectors_module
 from indexes.build import add_vectors, build_index
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.exact import exact_search
+from indexes.index import VectorIndex
 from indexes.layers import layers
 from indexes.spec import IndexSpec
 
@@ -225,6 +226,27 @@ class TestGpuThatRunsOutOfMemory:
     def test_gpu_is_an_error(self, corpus: np.ndarray) -> None:
         with pytest.raises(VectorIndexError, match='The GPU could not build "Flat" over 600'):
             build_index(corpus, device="gpu")
+
+    def test_several_gpus_get_what_the_cpu_built(
+        self, corpus: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        monkeypatch.setattr(build, "gpus", lambda: [0, 1])
+        monkeypatch.setattr(VectorIndex, "on", lambda index, device: (asked.append(device), index)[1])
+        for device in ("gpu", "auto"):
+            assert build_index(corpus, device=device).search(corpus[7:8], 1).rows.tolist() == [[7]]
+        assert asked == ["gpu", "auto"]
+
+
+def test_what_one_gpu_built_goes_to_all_by_way_of_the_cpu(
+    corpus: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(build, "to_device", lambda index, device: (asked.append((index.ntotal, device)), index)[1])
+    monkeypatch.setattr(build, "is_on_gpu", lambda index: True)
+    monkeypatch.setattr(build, "gpus", lambda: [0, 1])
+    build_index(corpus, device="auto")
+    assert asked == [(0, "auto"), (600, "cpu"), (600, "auto")]
 
 
 def test_pca_keeps_inner_products_as_they_are(unit_vectors: Any) -> None:

@@ -8,12 +8,12 @@ import faiss
 import numpy as np
 import pytest
 
-from indexes import device
+from indexes import build, device, spread
 from indexes.build import build_index
 from indexes.device import cap_threads, gpu_count, to_device, usable_cpus
 from indexes.errors import VectorIndexError
 from indexes.exact import exact_search
-from indexes.layers import is_on_gpu
+from indexes.layers import is_on_gpu, parts
 from indexes.persist import load_index, save_index
 from indexes.spec import IndexSpec
 
@@ -30,6 +30,10 @@ def threads_restored() -> Iterator[None]:
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+
+
+def out_of_memory(*_: object) -> faiss.Index:
+    raise RuntimeError("Error in GpuResources: cudaMalloc failed")
 
 
 @pytest.fixture
@@ -120,12 +124,8 @@ def test_a_type_without_a_gpu_version_stays(
 def test_a_gpu_that_refuses_leaves_the_index_on_the_cpu(
     flat: faiss.Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def out_of_memory(*_: object) -> faiss.Index:
-        raise RuntimeError("Error in GpuResources: cudaMalloc failed")
-
     monkeypatch.setattr(device, "gpu_count", lambda: 1)
-    monkeypatch.setattr(device, "_gpu_resources", lambda: None)
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", out_of_memory, raising=False)
+    monkeypatch.setattr(device, "spread", out_of_memory)
     with caplog.at_level(logging.INFO, logger="indexes.device"):
         assert to_device(flat, "auto") is flat
     assert caplog.messages == [
@@ -166,3 +166,49 @@ def test_a_gpu_searches_up_to_its_limit_of_k(unit_vectors: object) -> None:
     assert index.search(vectors[:1], 2048).rows[0, 0] == 0
     with pytest.raises(VectorIndexError, match="up to 2048, got k=2049"):
         index.search(vectors[:1], 2049)
+
+
+@needs_gpu
+@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "IVF16,SQfp16", "PCA32,IVF16,Flat"])
+@pytest.mark.parametrize("room_for_all", [True, False])
+def test_an_index_on_several_gpus_agrees_with_exact_search(
+    factory: str, room_for_all: bool, monkeypatch: pytest.MonkeyPatch, corpus: np.ndarray,
+    queries: np.ndarray, rows: np.ndarray | None, tmp_path: os.PathLike[str],
+) -> None:
+    monkeypatch.setattr(device, "gpus", lambda: [0, 0, 0])  # one GPU stands for three
+    monkeypatch.setattr(build, "gpus", device.gpus)
+    if not room_for_all:
+        monkeypatch.setattr(spread, "_replicated", out_of_memory)
+    spec = IndexSpec(factory, nprobe=16 if "IVF" in factory else None)
+    index = build_index(corpus, spec, rows=rows, device="gpu")
+    assert index.device == "gpu"
+    assert [part.ntotal for part in parts(index.faiss_index)] == [600 if room_for_all else 200] * 3
+    truth = exact_search(corpus, queries, 5)
+    numbers = np.arange(600) if rows is None else rows
+    save_index(index, os.path.join(tmp_path, "i.faiss"))
+    on_cpu = load_index(os.path.join(tmp_path, "i.faiss"), spec, device="cpu")
+    for searched in (index, on_cpu, on_cpu.on("gpu")):
+        found = searched.search(queries, 5)
+        np.testing.assert_array_equal(found.rows, numbers[truth.rows])
+        np.testing.assert_allclose(found.scores, truth.scores, atol=1e-3)
+        np.testing.assert_array_equal(searched.search(queries[:1], 5).rows, found.rows[:1])
+    allowed = np.zeros(numbers[-1] + 1, bool)
+    allowed[numbers[100:300]] = True
+    among = exact_search(corpus[100:300], queries, 5)
+    found = index.search(queries, 5, allowed=allowed)
+    np.testing.assert_array_equal(found.rows, numbers[100:300][among.rows])
+
+
+@needs_gpu
+def test_nprobe_counts_on_several_gpus(
+    monkeypatch: pytest.MonkeyPatch, corpus: np.ndarray, queries: np.ndarray
+) -> None:
+    spec = IndexSpec("IVF16,Flat", nprobe=2)
+    on_cpu = build_index(corpus, spec, device="cpu")
+    monkeypatch.setattr(device, "gpus", lambda: [0, 0])
+    on_gpus = on_cpu.on("gpu")
+    assert len(parts(on_gpus.faiss_index)) == 2
+    for nprobe in (None, 1, 5, 16):
+        found, expected = on_gpus.search(queries, 5, nprobe=nprobe), on_cpu.search(queries, 5, nprobe=nprobe)
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
