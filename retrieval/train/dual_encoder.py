@@ -106,7 +106,7 @@ def train_dual_encoder(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
         at_least=plan.train_size or input_size(preprocessing),
-        kept=kept, rank=processes.rank, world=processes.world,
+        kept=kept, rank=processes.rank, world=processes.world, for_gpu=resolve_device(device).type == "cuda",
     )
     taught = None
     if plan.teacher and settings.distillation:

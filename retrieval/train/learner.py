@@ -113,7 +113,7 @@ class Learner:
         self.model.train()
         for group, highest in zip(self._optimizer.param_groups, self._highest):
             group["lr"] = highest * rate(self.done, self.steps, self.settings.warm_up)
-        pixels, tokens = batch.pixels.to(self.device), self.tokens(batch.texts)
+        pixels, tokens = batch.pixels.to(self.device, non_blocking=True), self.tokens(batch.texts)
         for one in self._trained.values():
             one.grad = None
 
