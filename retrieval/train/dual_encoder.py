@@ -181,6 +181,7 @@ def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
         data.update("\0".join([photo.name, *texts, ""]).encode())
     described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
                  **asdict(plan.settings), **asdict(plan.augmentation)}
+    del described["compile"]  # as little as the device
     return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
             "teacher": plan.teacher, "views": plan.views, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
             "processes": processes.world}
