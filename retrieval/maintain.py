@@ -37,6 +37,7 @@ class Options:
     fuse          weights to search images fused with their captions, see `retrieval.fused`, {} no
                   longer to do so; None goes on as the collection does
     index         what to search with, and how well; see AskedIndex
+    compile       compile the encoder's image tower
     """
 
     model: str | None = None
@@ -50,11 +51,13 @@ class Options:
     video_every: float | None = None
     fuse: Mapping[str, float] | None = None
     index: AskedIndex = AskedIndex()
+    compile: bool = False
 
     @property
     def encoder_settings(self) -> dict[str, Any]:
         """For `load_encoder`."""
-        return {"device": self.device, "precision": self.precision, "exact_preprocess": self.exact_preprocess}
+        return {"device": self.device, "precision": self.precision, "exact_preprocess": self.exact_preprocess,
+                "compile": self.compile}
 
 
 @dataclass(frozen=True)

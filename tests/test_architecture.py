@@ -81,7 +81,8 @@ INSIDE = [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
         "  retrieval.encoders.relevance  retrieval.encoders.recurrent",
-        "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower",
+        "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower"
+        "  retrieval.encoders.compiled",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
         "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens"
         "  retrieval.encoders.sentence_tower",

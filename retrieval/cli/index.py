@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 @options.precision
 @options.batch_size
 @options.exact_preprocess
+@options.compile_tower
 @options.index_factory
 @options.index_memory
 @options.target_recall
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 @options.as_json
 def command(
     sources, output, images, image_column, caption_column, model, rebuild, retry_failed, captions, fuse,
-    frames, video_every, device, precision, batch_size, exact_preprocess, factory, memory, target_recall,
+    frames, video_every, device, precision, batch_size, exact_preprocess, compiled, factory, memory, target_recall,
     retune, as_json,
 ) -> None:
     """Make images searchable, or bring a collection up to date.
@@ -109,7 +110,7 @@ def command(
                 [sys.stdin.buffer if source == "-" else source for source in sources], path,
                 Options(
                     model, device, precision, batch_size, exact_preprocess, retry_failed,
-                    captions, frames, video_every, weights, asked_index,
+                    captions, frames, video_every, weights, asked_index, compiled,
                 ),
                 tables=tables,
                 rebuild=rebuild,

@@ -81,7 +81,7 @@ def _kind(task, given) -> str:
     return "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
 
 
-_FLAGS = {"changes_only", "resume", "tensorboard"}  # False where they are not given
+_FLAGS = {"changes_only", "compile", "resume", "tensorboard"}  # False where they are not given
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _FIT = {
     "match": _SHARED | {"minutes"},

@@ -13,7 +13,8 @@ log = logging.getLogger("retrieval")
 
 
 def load_encoder(
-    name: str = AUTO, *, device: str = "auto", precision: str = "auto", exact_preprocess: bool = False
+    name: str = AUTO, *, device: str = "auto", precision: str = "auto", exact_preprocess: bool = False,
+    compile: bool = False,
 ) -> Encoder:
     """Load the encoder that `--model NAME` names.
 
@@ -23,10 +24,11 @@ def load_encoder(
     precision  "auto", "float32" or "bfloat16"; see `retrieval.encoders.precision`
     exact_preprocess  decode and resize images in full, as open_clip does, where a faster way gives
                nearly the same vectors; see `retrieval.encoders.preprocess`
+    compile    compile the image tower: worth its minute for many images; see `retrieval.encoders.compiled`
 
     Raises UnknownModelError, WeightsError (never random weights), EncoderError.
     """
-    how = {"device": device, "precision": precision, "exact_preprocess": exact_preprocess}
+    how = {"device": device, "precision": precision, "exact_preprocess": exact_preprocess, "compile": compile}
     if name == AUTO:
         choice = choose()
         log.log(NOTICE, choice.sentence)
@@ -66,7 +68,7 @@ def check_name(name: str) -> None:
 
 def load_recorded_encoder(
     record: EncoderRecord, collection: str, *, device: str = "auto", precision: str = "auto",
-    exact_preprocess: bool = False,
+    exact_preprocess: bool = False, compile: bool = False,
 ) -> Encoder:
     """Load the encoder that made a collection and make sure that it is the same one.
 
@@ -74,7 +76,7 @@ def load_recorded_encoder(
     """
     try:
         encoder = load_encoder(
-            record.name, device=device, precision=precision, exact_preprocess=exact_preprocess
+            record.name, device=device, precision=precision, exact_preprocess=exact_preprocess, compile=compile
         )
     except EncoderError as error:
         raise type(error)(f"{collection} was made with {record.name}. {error}") from error

@@ -19,6 +19,7 @@ from PIL import Image
 
 from retrieval.encoders import coca, hub, preprocess, recurrent, relevance
 from retrieval.encoders.batches import Batches
+from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
 from retrieval.encoders.precision import MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device
@@ -49,7 +50,7 @@ class OpenClipEncoder:
 
     def __init__(
         self, loaded: DualEncoder, *, device: str = "auto", precision: str = "auto",
-        exact_preprocess: bool = False,
+        exact_preprocess: bool = False, compile: bool = False,
     ):
         """Raises EncoderError for a device that is not there or an unknown precision."""
         self.name = loaded.name
@@ -57,6 +58,7 @@ class OpenClipEncoder:
         self.device = resolve_device(device)
         self.batch_size = 512 if self.device.type == "cuda" else 64
         self._batches = Batches(self.device, self.name)
+        self._compiled: Compiled | None = None
         self._tokenize = loaded.tokenize
         self._preprocessing = PreprocessCfg(**loaded.preprocessing)
         self._transform = preprocess.exact_transform(self._preprocessing)
@@ -71,6 +73,8 @@ class OpenClipEncoder:
         self._set_precision(precision)
         if not exact_preprocess:
             self._preprocess_fast()
+        if compile:  # what was measured above is not worth it
+            self._compiled = Compiled(self._model.encode_image, self.name)
         # Where the tower does not say it a text has to tell; the first one takes its time.
         self.dim: int = getattr(self._model.visual, "output_dim", None) or self.encode_texts(["a"]).shape[1]
 
@@ -85,7 +89,8 @@ class OpenClipEncoder:
             return _checked(self._batches.embed(prepared, self._embed_pixels), self.name)
 
     def _embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:  # (n, 3, height, width) -> (n, d)
-        return _unit_rows(self._model.encode_image(self._normalised(pixels)))
+        encode = self._compiled or self._model.encode_image
+        return _unit_rows(encode(self._normalised(pixels)))
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         if pixels.dtype == torch.uint8:

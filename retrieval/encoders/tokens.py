@@ -35,10 +35,10 @@ class TowerTokens:
 
     def of_images(self, prepared: Sequence[Any]) -> torch.Tensor:
         """Of what the encoder's `prepare` returned: float32 (n, cells, width), row by row of the grid."""
-        pixels = torch.stack(list(prepared))
+        pixels = torch.stack(list(prepared)).to(self._encoder.device)
         if pixels.dtype == torch.uint8:
             pixels = preprocess.normalise(pixels, self._encoder._preprocessing)
-        pixels = pixels.to(self._encoder.device, self._encoder.dtype, memory_format=torch.channels_last)
+        pixels = pixels.to(self._encoder.dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
             grid = self._model.visual.trunk.forward_features(pixels)  # (n, width, h, w)
         return grid.flatten(2).transpose(1, 2).float().cpu()

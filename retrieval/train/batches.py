@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from retrieval.errors import TrainingError
 from retrieval.reading import DECODE_THREADS, give_way
 from retrieval.train.augment import NONE, Augmentation, allows_flip
 from retrieval.train.pairs import Pairs
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class Batches:
         self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
         augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
         kept: torch.Tensor | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
+        for_gpu: bool = False,
     ):
         """
         prepare             of the encoder: an RGB image to a tensor (3, height, width), uint8 or float32
@@ -64,6 +68,8 @@ class Batches:
                             of decoding; `prepare` and the image's augmentation are then not used
         rank, world         which process this is, and of how many
         threads             to decode with; None: as many as the processor suggests
+        for_gpu             batches lie in memory that a GPU copies from by itself, and each is put together
+                            while the one before is learned from
 
         Raises TrainingError if there are too few photos for a step, or only one caption for all.
         """
@@ -82,6 +88,7 @@ class Batches:
         self._batch_size, self._captions_per_photo = batch_size, captions_per_photo
         # A crop is to have as many pixels to spare as the whole would.
         self._at_least = at_least and round(at_least / augmentation.crop**0.5)
+        self._for_gpu = for_gpu
         self._seed, self._rank, self._world, self._kept = seed, rank, world, kept
         self._threads = DECODE_THREADS if threads is None else threads
         counts = np.array([len(texts) for texts in pairs.captions])
@@ -90,12 +97,13 @@ class Batches:
     def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
         """This process's batches of an epoch, from a step on.
 
-        They are decoded ahead by at most one batch; the threads end when the iterator does or is
+        They are decoded ahead by at most one batch, for a GPU two; the threads end when the iterator does or is
         closed. Raises TrainingError that names a photo that cannot be read, when its turn comes.
         """
         if not 0 <= first_step <= self.steps:
             raise TrainingError(f"Epoch {number} has no step {first_step}: it has {self.steps}.")
-        return self._batches(number, first_step)
+        batches = self._batches(number, first_step)
+        return made_ahead(batches) if self._for_gpu else batches
 
     def _batches(self, number: int, first_step: int) -> Iterator[Batch]:
         order = np.random.default_rng([self._seed, number]).permutation(len(self._pairs.photos))
@@ -147,7 +155,7 @@ class Batches:
                 # Laid out as they come: turning that around takes twice as long.
                 channels_last = one.ndim == 3 and one.stride(0) == 1
                 layout = torch.channels_last if channels_last else torch.contiguous_format
-                pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout)
+                pixels = torch.empty((self._batch_size, *one.shape), dtype=one.dtype, memory_format=layout, pin_memory=self._for_gpu)
             # numpy copies in this thread alone, and leaves the other cores to decoding.
             pixels.numpy()[place] = one.numpy()
             photos.append(sample.photo)
@@ -155,3 +163,12 @@ class Batches:
             captions += sample.captions
             owners += [place] * len(sample.texts)
         return Batch(torch.tensor(photos), pixels, texts, torch.tensor(captions), torch.tensor(owners))
+
+
+def made_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, none of them None; each is made in a thread while the one before is used."""
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item

@@ -107,7 +107,7 @@ def train_dual_encoder(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
         at_least=plan.train_size or input_size(preprocessing),
-        kept=kept, rank=processes.rank, world=processes.world,
+        kept=kept, rank=processes.rank, world=processes.world, for_gpu=resolve_device(device).type == "cuda",
     )
     taught = None
     if plan.teacher and settings.distillation:
@@ -182,6 +182,7 @@ def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
         data.update("\0".join([photo.name, *texts, ""]).encode())
     described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
                  **asdict(plan.settings), **asdict(plan.augmentation)}
+    del described["compile"]  # as little as the device
     return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
             "teacher": plan.teacher, "views": plan.views, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
             "processes": processes.world}

@@ -29,10 +29,10 @@ def backward(
     images, texts = _Side(embed_images, pixels, chunk), _Side(embed_texts, tokens, chunk)
     value = loss(images.rows, texts.rows)
     value.backward()
-    after = _random_states()
+    after = _random_states(pixels.device)
     images.backward()
     texts.backward()
-    _set_random_states(after)
+    _set_random_states(after, pixels.device)
     return value.item()
 
 
@@ -45,7 +45,7 @@ class _Side:
         once = len(self._chunks) == 1
         with torch.set_grad_enabled(once):
             for one in self._chunks:
-                self._states.append(_random_states())
+                self._states.append(_random_states(one.device))
                 rows.append(embed(one))
         self._kept = rows if once else None
         self.rows = torch.cat(rows).detach().requires_grad_()
@@ -58,19 +58,19 @@ class _Side:
 
     def _again(self) -> Iterator[torch.Tensor]:
         for one, state in zip(self._chunks, self._states):
-            _set_random_states(state)
+            _set_random_states(state, one.device)
             yield self._embed(one)
 
 
-def _random_states() -> list[torch.Tensor]:
-    """Of the generators that dropout may draw from: the CPU's, and the GPU's where one is in use."""
+def _random_states(device: torch.device) -> list[torch.Tensor]:
+    """Of the generators that dropout may draw from: the CPU's, and the GPU's that is in use."""
     states = [torch.get_rng_state()]
-    if torch.cuda.is_initialized():
-        states.append(torch.cuda.get_rng_state())
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
     return states
 
 
-def _set_random_states(states: list[torch.Tensor]) -> None:
+def _set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
+        torch.cuda.set_rng_state(states[1], device)

@@ -16,6 +16,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg
 from torch.nn import functional as F
 
+from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.precision import choose_dtype
 from retrieval.encoders.preprocess import normalise
 from retrieval.errors import TrainingError
@@ -44,6 +45,7 @@ class Settings:
     average            decay of the moving average of weights, which is what comes out; 0: the last weights
     distillation       weight of the teacher's part of the loss
     patience           epochs without a better validation to stop after; 0: never
+    compile            compile the image tower; see `retrieval.encoders.compiled`
     """
 
     loss: str = "infonce"
@@ -65,6 +67,7 @@ class Settings:
     distillation: float = 0.0
     patience: int = 0
     precision: str = "float32"
+    compile: bool = False
     seed: int = 0
 
 
@@ -101,6 +104,7 @@ class Learner:
                 name: one.detach().cpu().clone() for name, one in self.model.named_parameters() if name not in self._trained
             }
             _cast(self.model, self.dtype)
+        self._compiled = Compiled(self.model.encode_image, trainee.encoder.name) if settings.compile else None
         self._highest = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
         self.average = {name: one.detach().clone() for name, one in self.weights.items()} if settings.average else None
@@ -117,7 +121,7 @@ class Learner:
         self.model.train()
         for group, highest in zip(self._optimizer.param_groups, self._highest):
             group["lr"] = highest * rate(self.done, self.steps, self.settings.warm_up)
-        pixels, tokens = batch.pixels.to(self.device), self.tokens(batch.texts)
+        pixels, tokens = batch.pixels.to(self.device, non_blocking=True), self.tokens(batch.texts)
         for one in self._trained.values():
             one.grad = None
 
@@ -204,7 +208,8 @@ class Learner:
         if pixels.dtype == torch.uint8:
             pixels = normalise(pixels, self._preprocessing)
         pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
-        return F.normalize(self.model.encode_image(pixels).float(), dim=-1)
+        encode = self._compiled or self.model.encode_image
+        return F.normalize(encode(pixels).float(), dim=-1)
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """(m, t) to unit rows (m, d) float32."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable
 
 import numpy as np
 import torch
 
+from retrieval.reading import DECODE_THREADS
 from retrieval.train.batches import Batch
 from retrieval.train.pairs import Pairs
 from retrieval.types import Encoder
 
-_AT_ONCE = 64
+_AT_ONCE = 256
 
 
 class Teacher:
@@ -31,9 +33,10 @@ class Teacher:
 def ask(encoder: Encoder, pairs: Pairs, progress: Callable[[int], None] = lambda count: None) -> Teacher:
     """Raises TrainingError naming a photo that cannot be read."""
     parts = []
-    for start in range(0, len(pairs.photos), _AT_ONCE):
-        images = [photo.open() for photo in pairs.photos[start : start + _AT_ONCE]]
-        parts.append(encoder.encode_images(images))
-        progress(len(images))
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        for start in range(0, len(pairs.photos), _AT_ONCE):
+            prepared = list(pool.map(lambda photo: encoder.prepare(photo.open()), pairs.photos[start : start + _AT_ONCE]))
+            parts.append(encoder.encode_prepared(prepared))
+            progress(len(prepared))
     captions = encoder.encode_texts([text for texts in pairs.captions for text in texts])
     return Teacher(np.concatenate(parts), captions, float(getattr(encoder, "logit_scale", 100.0)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 from retrieval.metrics import Relevance, hit_rate, relevant_ranks
+from retrieval.reading import DECODE_THREADS
 from retrieval.train.pairs import Pairs
 
 KS = (1, 5, 10)
@@ -44,7 +46,8 @@ class Validation:
 
     def __init__(self, pairs: Pairs, prepare: Callable, tokenize: Callable[[list[str]], torch.Tensor]):
         """prepare: an upright image to pixels (3, h, w). Raises TrainingError naming a photo that cannot be read."""
-        self._pixels = [prepare(photo.open()) for photo in pairs.photos]
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:
+            self._pixels = list(pool.map(lambda photo: prepare(photo.open()), pairs.photos))
         self._tokens = tokenize([text for texts in pairs.captions for text in texts])  # (m, t)
         self._counts = np.array([len(texts) for texts in pairs.captions])
 

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from retrieval.errors import TrainingError
 from retrieval.train.augment import Augmentation
-from retrieval.train.batches import Batches
+from retrieval.train.batches import Batches, made_ahead
 from retrieval.train.pairs import Pairs, Photo
 
 COUNTS = [1 + n % 3 for n in range(23)]  # of captions
@@ -246,6 +246,43 @@ def test_decoding_ahead_is_bounded(pairs):
     time.sleep(0.2)
     assert 8 <= len(read) <= 12
     batches.close()
+
+
+def test_made_while_the_one_before_is_used():
+    made, closed = [], []
+
+    def numbers():
+        try:
+            for number in range(4):
+                made.append((number, threading.current_thread().name.partition("_")[0]))
+                yield number
+        finally:
+            closed.append(True)
+
+    ahead = made_ahead(numbers())
+    assert made == []
+    assert next(ahead) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert made == [(0, "ahead"), (1, "ahead")]  # and no further
+    assert list(ahead) == [1, 2, 3] and closed == [True]
+    stopped = made_ahead(numbers())
+    next(stopped)
+    stopped.close()
+    assert closed == [True, True]
+
+
+def test_an_error_comes_in_its_turn():
+    def numbers():
+        yield 1
+        raise TrainingError("no second")
+
+    ahead = made_ahead(numbers())
+    assert next(ahead) == 1
+    with pytest.raises(TrainingError, match="no second"):
+        next(ahead)
 
 
 def test_threads_end(pairs):

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from retrieval.encoders.compiled import Compiled
 from retrieval.errors import TrainingError
 from retrieval.train.batches import Batches
 from retrieval.train.learner import Learner, Settings, rate
@@ -137,3 +138,16 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_weights(begin):
 def test_unknown_loss(begin):
     with pytest.raises(TrainingError, match="infonce"):
         begin(dataclasses.replace(SETTINGS, loss="infonse"))
+
+
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(image=1)], ids=["whole", "frozen in part"])
+def test_a_compiled_tower_learns_the_same(begin, tuning):
+    plain, batches = begin(tuning=tuning)
+    learner, _ = begin(dataclasses.replace(SETTINGS, compile=True), tuning=tuning)
+    compiled = Compiled(learner.model.encode_image, "tiny", "aot_eager")  # all but the compiler itself
+    learner._compiled = compiled
+    for batch in batches[:3]:
+        assert learner.learn(batch) == pytest.approx(plain.learn(batch), rel=1e-4)
+    assert compiled._compiled is not None  # it did not give up
+    for name, one in plain.weights.items():
+        torch.testing.assert_close(learner.weights[name], one, rtol=0, atol=2e-5)

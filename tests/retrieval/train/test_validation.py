@@ -30,10 +30,10 @@ def test_of_embedded_pairs(quarters):
     texts = [text for captions in few.captions for text in captions]
     owner = {text: number for number, captions in enumerate(few.captions) for text in captions}
 
-    numbers = iter(range(12))
+    numbers = {photo.open().tobytes(): number for number, photo in enumerate(few.photos)}
 
     def prepare(image):
-        return torch.full((3, 4, 4), next(numbers))
+        return torch.full((3, 4, 4), numbers[image.tobytes()])
 
     validation = Validation(few, prepare, lambda said: torch.tensor([[owner[text]] for text in said]))
     one_hot = torch.eye(12)
