@@ -28,7 +28,7 @@ from retrieval.types import Encoder
 
 LARGEST = 127  # -128 is left out, so that both signs reach equally far
 _FORMAT = {"weights": "int8 by output channel, version 1"}
-_SCALE = ".int8_scale"
+SCALE = ".int8_scale"
 _RANKS = (1, 5, 10)
 
 
@@ -56,7 +56,7 @@ def save_int8(state: Mapping[str, torch.Tensor], path: Path) -> None:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise WeightsError(f"{name} is not finite everywhere, so {path} is not written. Train again.")
         if _is_quantized(tensor):
-            tensor, tensors[name + _SCALE] = quantize(tensor)
+            tensor, tensors[name + SCALE] = quantize(tensor)
         tensors[name] = tensor.contiguous().clone()  # tied weights are written twice
     write_atomically(path, save(tensors, _FORMAT))
 
@@ -76,8 +76,8 @@ def load_int8(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is missing or damaged ({str(error).splitlines()[0]}). Get or write it again."
         ) from error
     return {
-        name: dequantize(tensor, stored[name + _SCALE]) if name + _SCALE in stored else tensor
-        for name, tensor in stored.items() if not name.endswith(_SCALE)
+        name: dequantize(tensor, stored[name + SCALE]) if name + SCALE in stored else tensor
+        for name, tensor in stored.items() if not name.endswith(SCALE)
     }
 
 

@@ -1,5 +1,9 @@
 """The built-in encoder: towers from installed packages, and what this project trained of them and on top.
 
+trained.safetensors holds the projections as they are, and of the towers the change to what the package
+has: in int8 with a scale for each channel (see `quantized`), since changes are small and their
+rounding is smaller still.
+
 MODEL_CARD.md beside this file says what it was trained on, how well it does, and its terms.
 """
 
@@ -18,6 +22,7 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file, save_file
 
 from retrieval.encoders.openclip import DualEncoder
+from retrieval.encoders.quantized import SCALE, dequantize, quantize
 from retrieval.encoders.towers import load_towers, text_tower_folder
 from retrieval.errors import WeightsError
 
@@ -40,15 +45,19 @@ def load_model() -> DualEncoder:
             "crossmodal-retrieval"
         )
     trained = load_file(TRAINED_FILE)
-    if not set(projection_names(loaded.model)) <= set(trained) <= set(loaded.model.state_dict()):
+    state = loaded.model.state_dict()
+    names = {name.removesuffix(SCALE) for name in trained}
+    if not set(projection_names(loaded.model)) <= names <= set(state):
         raise WeightsError(f"{TRAINED_FILE} does not fit {CONFIG_FILE.name}: {list(trained)[:5]}")
-    # Some are kept in half precision; copying makes float32 of them.
-    loaded.model.load_state_dict(trained, strict=False)
+    loaded.model.load_state_dict({
+        name: state[name] + dequantize(trained[name], trained[name + SCALE]) if name + SCALE in trained else trained[name]
+        for name in names
+    }, strict=False)
     return loaded
 
 
 def write_trained(state: dict[str, torch.Tensor], output: Path) -> None:
-    """Write what of a model differs from the packaged towers, as it ships: of towers in half precision.
+    """Write what of a model differs from the packaged towers, as it ships.
 
     state  of a model with this configuration, but for the dimensions of its shared space
 
@@ -58,10 +67,14 @@ def write_trained(state: dict[str, torch.Tensor], output: Path) -> None:
     projections, towers = projection_names(untrained), untrained.state_dict()
     if state.keys() != towers.keys():
         raise WeightsError("This model has other towers than the packaged ones, so it cannot be written as a change of them.")
-    save_file({
-        name: (tensor.float() if name in projections else tensor.half()).contiguous()
-        for name, tensor in state.items() if name in projections or not torch.equal(tensor, towers[name])
-    }, output)
+    trained = {}
+    for name, tensor in state.items():
+        if name not in projections and torch.equal(tensor, towers[name]):
+            continue
+        if name not in projections and tensor.ndim > 1:
+            tensor, trained[name + SCALE] = quantize(tensor - towers[name])
+        trained[name] = tensor.contiguous()
+    save_file(trained, output)
 
 
 def load_towers_only(name: str, config: dict) -> DualEncoder:
