@@ -1,0 +1,158 @@
+"""Candidates by way of a sketch: what no row can reach by its sketch is not read.
+
+    probe   some rows all over: the k-th best of them is what has to be reached
+    sweep   the sketches of all rows, for those that may reach it
+    look    at these themselves: the likeliest first, as they raise what has to be reached
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from indexes.candidates import Candidates, Rows, compare, scan
+from indexes.matches import no_matches
+from indexes.scanner import BYTES, scan_block, scanner
+from indexes.sketch import BLOCK_ROWS, Sketch
+from indexes.threads import in_threads, threads
+
+AT_LEAST = 32768  # rows; fewer are scanned as fast themselves
+_PROBED = 1024  # rows of each block
+_ROOM = 8  # one in so many rows may remain; where more do, the sketch says too little
+_LARGEST = 64  # one in so many rows is the largest k
+_SPARE = 64
+_TOGETHER = 1024  # rows that are gathered by one thread
+_ROUNDING = 2.0**-21  # amply what float32 does to scores near 1, and to how they tie
+
+
+def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates | None:
+    """Return the rows that may be among the k best for one query, all of them, if they are few.
+
+    rows    of which the sketch has the first sketch.n, or more than there are
+    query   (1, d) float32, unit row
+
+    None where the sketch leaves too many in question, or k is too large for it.
+    """
+    n = min(sketch.n, rows.n)
+    first = replace(rows, n=n, live=None if rows.live is None else rows.live[:n])
+    if n < AT_LEAST or k > n // _LARGEST or first.count() < n // 2:
+        return None
+    return _Search(first, sketch, query).candidates(rows, k)
+
+
+class _Search:
+    """One query, over rows that all have a sketch."""
+
+    def __init__(self, rows: Rows, sketch: Sketch, query: np.ndarray) -> None:
+        self.rows, self.query, self.sketch = rows, query, sketch
+        self.blocks = list(sketch.blocks(rows.n))
+        self.asked = sketch.asked(query[0])
+        most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max(initial=0))
+        self.lowest = np.zeros(len(self.blocks))  # bias of each block
+        if rows.bias is not None:
+            starts = [piece.start for _, piece in self.blocks]
+            self.lowest = np.minimum.reduceat(rows.bias[: rows.n], starts).astype(np.float64)
+        added = self.asked.added[: len(self.blocks)] - self.lowest
+        self.added = added + _ROUNDING * (1 + most + np.abs(added))
+
+    def candidates(self, every: Rows, k: int) -> Candidates | None:
+        """every  the rows, and those behind the sketch"""
+        behind = _behind(every, self.rows.n, self.query, k)
+        least = _kth_at_least([self._looked_at(self._probe(2 * k + _SPARE)), *behind], k)
+        found = self._sweep(least)
+        if found is None:
+            return None
+        numbers, most = found
+        order = np.argsort(-most, kind="stable")
+        numbers, most = numbers[order], most[order]
+        likely = 2 * k + _SPARE
+        parts = [self._looked_at(numbers[:likely]), *behind]
+        least = max(least, _kth_at_least(parts, k))
+        parts.append(self._looked_at(numbers[likely:][most[likely:] >= least]))
+        return _merged(parts)
+
+    def _probe(self, width: int) -> np.ndarray:
+        """Row numbers (m,) of the likeliest among the first rows of each block."""
+        heap, numbers = no_matches(1, width)
+        with scanner(self.sketch.width, codes=BYTES) as reader:
+            for number, piece in self.blocks:
+                self._scan(reader, number, piece[:_PROBED], heap[0], numbers[0])
+        found = _rows_of(numbers[0][numbers[0] >= 0])
+        return found if self.rows.live is None else found[self.rows.live[found]]
+
+    def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
+        share = -(-len(self.blocks) // threads())
+        room, unit = self.rows.n // _ROOM // threads(), self.asked.unit
+
+        def sweep(start: int) -> tuple[np.ndarray, np.ndarray] | None:
+            heap, numbers = no_matches(1, room)
+            heap[:] = np.nextafter(np.float32(least / unit), np.float32(-np.inf))  # what is as much gets in
+            with scanner(self.sketch.width, codes=BYTES) as reader:
+                for number, piece in self.blocks[start : start + share]:
+                    self._scan(reader, number, piece, heap[0], numbers[0])
+                    if numbers[0, 0] >= 0:  # the lowest in the heap: it is full
+                        return None
+            return numbers[0], heap[0]
+
+        found = in_threads(sweep, list(range(0, len(self.blocks), share)))
+        if any(part is None for part in found):
+            return None
+        numbers, most = (np.concatenate(part) for part in zip(*found))
+        numbers, most = numbers[numbers >= 0], most[numbers >= 0].astype(np.float64) * unit
+        blocks, numbers = numbers >> 32, _rows_of(numbers)
+        if self.rows.bias is not None:
+            most += self.lowest[blocks] - self.rows.bias[numbers]
+        kept = most >= least
+        if self.rows.live is not None:
+            kept &= self.rows.live[numbers]
+        return numbers[kept], most[kept]
+
+    def _scan(self, reader: Any, number: int, piece: range, heap: np.ndarray, rows: np.ndarray) -> None:
+        codes = self.sketch.codes[piece.start : piece.stop]
+        scan_block(reader, self.asked.weights[number], codes, heap, rows, number,
+                   self.added[number] / self.asked.unit)
+
+    def _looked_at(self, numbers: np.ndarray) -> Candidates:
+        """The rows of these numbers (m,), compared themselves."""
+        share = max(_TOGETHER, -(-len(numbers) // threads()))
+        numbers = np.sort(numbers)[None]  # as they lie
+        parts = [numbers[:, start : start + share] for start in range(0, max(numbers.size, 1), share)]
+        return _merged(in_threads(lambda part: compare(self.rows, self.query, part), parts))
+
+
+def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> list[Candidates]:
+    """The best of the rows from n on, which have no sketch."""
+    live = np.ones(rows.n, bool)
+    live[:n] = False
+    others = rows.only(live)
+    count = others.count()
+    return [scan(others, query, min(k + _SPARE, count))] if count else []
+
+
+def _kth_at_least(parts: list[Candidates], k: int) -> float:
+    """What the k-th best of the candidates scores at least; -inf if there are fewer."""
+    least = np.concatenate([
+        (part.scores - part.fixed - part.share * np.abs(part.scores))[part.rows >= 0] for part in parts
+    ])  # fmt: skip
+    return float(np.partition(least, -k)[-k]) if len(least) >= k else -np.inf
+
+
+def _merged(parts: list[Candidates]) -> Candidates:
+    """Candidates of one query from several parts of the rows."""
+    scores, rows = (np.concatenate(some, axis=1) for some in zip(*((one.scores, one.rows) for one in parts)))
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return Candidates(
+        np.take_along_axis(scores, order, axis=1),
+        np.take_along_axis(rows, order, axis=1),
+        beyond=np.max([one.beyond for one in parts], axis=0),
+        fixed=np.max([one.fixed for one in parts], axis=0),
+        share=parts[0].share,
+    )
+
+
+def _rows_of(numbers: np.ndarray) -> np.ndarray:
+    """Row numbers of a scan: the block in the upper half of 64 bits, the row in it in the lower."""
+    return (numbers >> 32) * BLOCK_ROWS + (numbers & 0xFFFFFFFF)
