@@ -19,9 +19,8 @@ BYTES = faiss.ScalarQuantizer.QT_8bit_direct_signed
 def scanner(dim: int, selector: faiss.IDSelector | None = None, codes: int = HALVES) -> Iterator[Any]:
     """What scans blocks of codes (b, dim) for their inner products with a query, in float32."""
     codec, unused = faiss.ScalarQuantizer(dim, codes), faiss.IndexFlatIP(dim)
-    made = codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, True, selector, True)
+    made = codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, False, selector, True)
     try:
-        made.set_list(0, 0)  # the list is number 0, so that its rows stand for themselves
         yield made
     finally:
         faiss.InvertedListScanner.__swig_destroy__(made)  # FAISS leaves that to the caller
@@ -29,20 +28,21 @@ def scanner(dim: int, selector: faiss.IDSelector | None = None, codes: int = HAL
 
 def scan_block(
     scanner: Any, query: np.ndarray, block: np.ndarray, heap: np.ndarray, rows: np.ndarray,
-    number: int = 0, added: float = 0.0,
+    first_row: int = 0, added: float = 0.0,
 ) -> None:
     """Put the block's (b, d) best scores for a query (d,) into a heap (w,), and their rows (w,).
 
     The heap may hold those of other blocks; a score has to be above the lowest in it.
 
-    number  of the block: stands in the upper half of a row's 64 bits
-    added   to every score
+    first_row  number of the block's first row; a selector goes by these numbers too
+    added      to every score
     """
-    scanner.set_list(number, added)
-    scanner.set_query(faiss.swig_ptr(query))
+    numbers = np.arange(first_row, first_row + len(block))
     codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+    scanner.set_list(0, added)
+    scanner.set_query(faiss.swig_ptr(query))
     scanner.scan_codes(
-        len(block), codes, None, faiss.swig_ptr(heap), faiss.swig_ptr(rows), len(heap)
+        len(block), codes, faiss.swig_ptr(numbers), faiss.swig_ptr(heap), faiss.swig_ptr(rows), len(heap)
     )
 
 

@@ -21,11 +21,12 @@ import numpy as np
 from indexes.threads import in_threads
 from indexes.vectors import as_unit_rows, shape_of
 
-BLOCK_ROWS = 16384  # of which the largest error and rest are kept
+BLOCK_ROWS = 8192  # of which the largest error and rest are kept
+_AT_LEAST = 32768  # rows; fewer are scanned as fast themselves
 _AT_ONCE = 2048  # rows that are encoded: in float64 they stay in the processor's cache
 _SAMPLED = 16384  # rows that the basis is made from
 _RUNS = 64  # that they come in
-_WIDTHS = (64, 128, 192, 256, 384, 512, 768)  # bytes a row
+_WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)  # bytes a row; sums of more are not whole in float32
 _TRIED = 32  # queries, to choose the width by
 _TRIED_K = 10
 _GATHERED = 8  # times as long as in a scan it takes to read a row by itself
@@ -44,6 +45,7 @@ class Sketch:
     errors  (b, 3) float64, by block of rows: the longest error, what one step of the last byte adds
             to the length of the rest, and the greatest length of the codes before it
     codes   (n, w) uint8: a byte b stands for the code b - 128, the last one for b itself
+    made_of how many rows there were to choose mean, basis, middle and step by
     """
 
     mean: np.ndarray
@@ -52,6 +54,7 @@ class Sketch:
     step: np.ndarray
     errors: np.ndarray
     codes: np.ndarray
+    made_of: int
 
     @property
     def n(self) -> int:
@@ -140,6 +143,11 @@ class Asked:
     added: np.ndarray
 
 
+def sketch_pays(n: int) -> bool:
+    """Whether so many rows are searched faster with a sketch."""
+    return n >= _AT_LEAST
+
+
 def sketch_of(vectors: Any, queries: np.ndarray | None = None) -> Sketch | None:
     """Make a sketch of rows; None if none would make a search of them faster.
 
@@ -155,20 +163,21 @@ def sketch_of(vectors: Any, queries: np.ndarray | None = None) -> Sketch | None:
     asked = sample[:: -(-len(sample) // _TRIED)] if queries is None else queries[:: -(-len(queries) // _TRIED)]
     mean, basis = _turned(sample)
     inside = (sample - mean) @ basis  # (s, d)
-    widths = [width for width in _WIDTHS if width < dim] + [dim]
+    widths = [width for width in _WIDTHS if width < dim] + [dim] * (dim <= _WIDTHS[-1])
     prices = [_price(width, sample, inside, mean, basis, asked) for width in widths]
     if min(prices) > _PAYS * 2 * dim:
         return None
     kept = widths[int(np.argmin(prices))] - 1
-    return _empty(mean, basis[:, :kept], inside[:, :kept]).extended(vectors)
+    return _empty(mean, basis[:, :kept], inside[:, :kept], n).extended(vectors)
 
 
-def _empty(mean: np.ndarray, basis: np.ndarray, inside: np.ndarray) -> Sketch:
+def _empty(mean: np.ndarray, basis: np.ndarray, inside: np.ndarray, n: int) -> Sketch:
     """A sketch of no rows yet, whose codes reach as far as the sample, and some more. inside (s, w - 1)"""
     low, high = inside.min(axis=0), inside.max(axis=0)
     step = np.maximum((1 + 2 * _STRETCH) * (high - low) / 255, 1e-9)
     codes = np.empty((0, len(step) + 1), np.uint8)
-    return Sketch(mean, np.ascontiguousarray(basis), (low + high + step) / 2, step, np.empty((0, 3)), codes)
+    middle = (low + high + step) / 2  # of codes from -128 to 127
+    return Sketch(mean, np.ascontiguousarray(basis), middle, step, np.empty((0, 3)), codes, n)
 
 
 def _turned(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +202,7 @@ def _price(
     most += np.sqrt((steps**2).sum() / 12)  # about the length of an error
     scores = sample @ queries.T
     k = min(_TRIED_K, len(sample))
-    in_question = np.mean(most >= np.partition(scores, -k, axis=0)[-k])
+    in_question = np.mean(most >= np.partition(scores, -k, axis=0)[-k] - 1e-6)  # copies are in question
     return width + float(in_question) * _GATHERED * 2 * sample.shape[1]
 
 

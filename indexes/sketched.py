@@ -14,14 +14,14 @@ import numpy as np
 
 from indexes.candidates import Candidates, Rows, compare, scan
 from indexes.matches import no_matches
-from indexes.scanner import BYTES, scan_block, scanner
-from indexes.sketch import BLOCK_ROWS, Sketch
+from indexes.scanner import BYTES, scan_block, scanner, selecting
+from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
 from indexes.threads import in_threads, threads
 
-AT_LEAST = 32768  # rows; fewer are scanned as fast themselves
 _PROBED = 1024  # rows of each block
 _ROOM = 8  # one in so many rows may remain; where more do, the sketch says too little
 _LARGEST = 64  # one in so many rows is the largest k
+_SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast to read themselves
 _SPARE = 64
 _TOGETHER = 1024  # rows that are gathered by one thread
 _ROUNDING = 2.0**-21  # amply what float32 does to scores near 1, and to how they tie
@@ -37,7 +37,8 @@ def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates
     """
     n = min(sketch.n, rows.n)
     first = replace(rows, n=n, live=None if rows.live is None else rows.live[:n])
-    if n < AT_LEAST or k > n // _LARGEST or first.count() < n // 2:
+    count = first.count()
+    if not sketch_pays(count) or count < n // _SELECTIVE or k > count // _LARGEST:
         return None
     return _Search(first, sketch, query).candidates(rows, k)
 
@@ -49,6 +50,7 @@ class _Search:
         self.rows, self.query, self.sketch = rows, query, sketch
         self.blocks = list(sketch.blocks(rows.n))
         self.asked = sketch.asked(query[0])
+        self.counting = selecting(rows.live)
         most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max(initial=0))
         self.lowest = np.zeros(len(self.blocks))  # bias of each block
         if rows.bias is not None:
@@ -58,7 +60,7 @@ class _Search:
         self.added = added + _ROUNDING * (1 + most + np.abs(added))
 
     def candidates(self, every: Rows, k: int) -> Candidates | None:
-        """every  the rows, and those behind the sketch"""
+        """What `reached` returns. every: the rows, and those behind the sketch"""
         behind = _behind(every, self.rows.n, self.query, k)
         least = _kth_at_least([self._looked_at(self._probe(2 * k + _SPARE)), *behind], k)
         found = self._sweep(least)
@@ -76,44 +78,40 @@ class _Search:
     def _probe(self, width: int) -> np.ndarray:
         """Row numbers (m,) of the likeliest among the first rows of each block."""
         heap, numbers = no_matches(1, width)
-        with scanner(self.sketch.width, codes=BYTES) as reader:
+        with scanner(self.sketch.width, self.counting, BYTES) as reader:
             for number, piece in self.blocks:
                 self._scan(reader, number, piece[:_PROBED], heap[0], numbers[0])
-        found = _rows_of(numbers[0][numbers[0] >= 0])
-        return found if self.rows.live is None else found[self.rows.live[found]]
+        return numbers[0][numbers[0] >= 0]
 
     def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
-        share = -(-len(self.blocks) // threads())
-        room, unit = self.rows.n // _ROOM // threads(), self.asked.unit
+        room, unit, parts = self.rows.n // _ROOM, self.asked.unit, threads()
 
-        def sweep(start: int) -> tuple[np.ndarray, np.ndarray] | None:
+        def sweep(part: int) -> tuple[np.ndarray, np.ndarray] | None:
             heap, numbers = no_matches(1, room)
             heap[:] = np.nextafter(np.float32(least / unit), np.float32(-np.inf))  # what is as much gets in
-            with scanner(self.sketch.width, codes=BYTES) as reader:
-                for number, piece in self.blocks[start : start + share]:
+            with scanner(self.sketch.width, self.counting, BYTES) as reader:
+                for number, piece in self.blocks[part::parts]:
                     self._scan(reader, number, piece, heap[0], numbers[0])
                     if numbers[0, 0] >= 0:  # the lowest in the heap: it is full
                         return None
             return numbers[0], heap[0]
 
-        found = in_threads(sweep, list(range(0, len(self.blocks), share)))
+        found = in_threads(sweep, list(range(parts)))
         if any(part is None for part in found):
             return None
         numbers, most = (np.concatenate(part) for part in zip(*found))
         numbers, most = numbers[numbers >= 0], most[numbers >= 0].astype(np.float64) * unit
-        blocks, numbers = numbers >> 32, _rows_of(numbers)
         if self.rows.bias is not None:
-            most += self.lowest[blocks] - self.rows.bias[numbers]
+            most += self.lowest[numbers // BLOCK_ROWS] - self.rows.bias[numbers]
         kept = most >= least
-        if self.rows.live is not None:
-            kept &= self.rows.live[numbers]
         return numbers[kept], most[kept]
 
     def _scan(self, reader: Any, number: int, piece: range, heap: np.ndarray, rows: np.ndarray) -> None:
+        """Put what rows of one block may score into a heap (w,), in units, and their numbers (w,)."""
         codes = self.sketch.codes[piece.start : piece.stop]
-        scan_block(reader, self.asked.weights[number], codes, heap, rows, number,
-                   self.added[number] / self.asked.unit)
+        added = self.added[number] / self.asked.unit
+        scan_block(reader, self.asked.weights[number], codes, heap, rows, piece.start, added)
 
     def _looked_at(self, numbers: np.ndarray) -> Candidates:
         """The rows of these numbers (m,), compared themselves."""
@@ -125,6 +123,8 @@ class _Search:
 
 def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> list[Candidates]:
     """The best of the rows from n on, which have no sketch."""
+    if rows.n == n:
+        return []
     live = np.ones(rows.n, bool)
     live[:n] = False
     others = rows.only(live)
@@ -151,8 +151,3 @@ def _merged(parts: list[Candidates]) -> Candidates:
         fixed=np.max([one.fixed for one in parts], axis=0),
         share=parts[0].share,
     )
-
-
-def _rows_of(numbers: np.ndarray) -> np.ndarray:
-    """Row numbers of a scan: the block in the upper half of 64 bits, the row in it in the lower."""
-    return (numbers >> 32) * BLOCK_ROWS + (numbers & 0xFFFFFFFF)

@@ -4,7 +4,8 @@
       manifest.json    which encoder, which index
       catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
-                       they were compacted: the catalogue says which counts)
+                       they were compacted: the catalogue says which counts); and what makes exact
+                       search of many faster, see `retrieval.sketches`
       index.faiss      derived from the vectors, see `retrieval.indexed`; none for a "Flat" index,
                        which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
