@@ -18,12 +18,13 @@ from indexes.scanner import BYTES, scan_block, scanner, selecting
 from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
 from indexes.threads import in_threads, threads
 
-_PROBED = 1024  # rows of each block
-_ROOM = 8  # one in so many rows may remain; where more do, the sketch says too little
+_PROBED = 2048  # rows of each block
+_ROOM = 4  # one in so many rows may remain; where more do, the sketch says too little
 _LARGEST = 64  # one in so many rows is the largest k
 _SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast to read themselves
 _SPARE = 64
-_TOGETHER = 1024  # rows that are gathered by one thread
+_TOGETHER = 4096  # rows that are gathered by one thread, as fast as others start
+_SWEPT = 2**24  # bytes that are scanned by one thread, likewise
 _ROUNDING = 2.0**-21  # amply what float32 does to scores near 1, and to how they tie
 
 
@@ -85,7 +86,8 @@ class _Search:
 
     def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
-        room, unit, parts = self.rows.n // _ROOM, self.asked.unit, threads()
+        room, unit = self.rows.n // _ROOM, self.asked.unit
+        parts = min(threads(), 1 + self.rows.n * self.sketch.width // _SWEPT)
 
         def sweep(part: int) -> tuple[np.ndarray, np.ndarray] | None:
             heap, numbers = no_matches(1, room)
@@ -142,11 +144,14 @@ def _kth_at_least(parts: list[Candidates], k: int) -> float:
 
 def _merged(parts: list[Candidates]) -> Candidates:
     """Candidates of one query from several parts of the rows."""
-    scores, rows = (np.concatenate(some, axis=1) for some in zip(*((one.scores, one.rows) for one in parts)))
-    order = np.argsort(-scores, axis=1, kind="stable")
+    if len(parts) == 1:
+        return parts[0]
+    scores = np.concatenate([one.scores[0] for one in parts])
+    rows = np.concatenate([one.rows[0] for one in parts])
+    order = np.argsort(-scores, kind="stable")
     return Candidates(
-        np.take_along_axis(scores, order, axis=1),
-        np.take_along_axis(rows, order, axis=1),
+        scores[order][None],
+        rows[order][None],
         beyond=np.max([one.beyond for one in parts], axis=0),
         fixed=np.max([one.fixed for one in parts], axis=0),
         share=parts[0].share,

@@ -42,8 +42,7 @@ def refreshed(vectors: VectorStore, queries: Callable[[], np.ndarray | None]) ->
     """
     file, n = vectors.folder / FILE_NAME, vectors.n
     if not sketch_pays(n):
-        file.unlink(missing_ok=True)
-        return None
+        return remove(vectors)
     held = opened(vectors)
     if held is not None and n - held.n <= n // _BEHIND and n < _GROWN * held.made_of:
         return held
@@ -54,8 +53,12 @@ def refreshed(vectors: VectorStore, queries: Callable[[], np.ndarray | None]) ->
         log.warning("%s: exact search is not made faster. %s", vectors.folder, error)
         sketch = None
     if sketch is None:
-        file.unlink(missing_ok=True)
-        return None
+        return remove(vectors)
     with replacing(file) as beside:
         write_sketch(sketch, beside)
     return opened(vectors)
+
+
+def remove(vectors: VectorStore) -> None:
+    """Where none is wanted. Raises OSError."""
+    (vectors.folder / FILE_NAME).unlink(missing_ok=True)

@@ -28,6 +28,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sketch_room, "_SAMPLED", 1024)
     monkeypatch.setattr(sketched, "_PROBED", 100)
     monkeypatch.setattr(sketched, "_TOGETHER", 50)
+    monkeypatch.setattr(sketched, "_SWEPT", 1000)
 
 
 @pytest.fixture
