@@ -1,4 +1,4 @@
-"""FlatIndex: exact search straight over stored float16 rows, with nothing built or copied."""
+"""FlatIndex: exact search straight over stored float16 rows, with nothing built but perhaps a sketch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FlatIndex:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes a search reads: those of all rows. The index itself has none."""
+        """How many bytes a search reads, without a sketch: those of all rows. The index itself has none."""
         return 2 * self._rows.n * self.dim
 
     def search(
@@ -116,10 +116,14 @@ class FlatIndex:
             found.rows[done, :wanted] = best.rows[complete]
             return complete
 
+        def is_open(query: np.ndarray) -> bool:
+            """Whether the sketch leaves it so. query (1,)"""
+            near = reached(rows, self._sketch, rough[query], wanted)
+            return near is None or not settle(query, near, False)[0]
+
         asked, width = np.arange(len(queries)), wanted + _SPARE
         if self._sketch is not None and len(asked) <= SCANNED_AT_MOST:
-            nears = [reached(rows, self._sketch, rough[i : i + 1], wanted) for i in asked]
-            asked = asked[[near is None or not settle(asked[i : i + 1], near, False)[0] for i, near in enumerate(nears)]]
+            asked = asked[[is_open(query) for query in asked[:, None]]]
         while len(asked):
             width = min(width, count)
             near = candidates(rows, rough[asked], width)

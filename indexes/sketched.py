@@ -25,7 +25,7 @@ _SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast 
 _SPARE = 64
 _TOGETHER = 4096  # rows that are gathered by one thread, as fast as others start
 _SWEPT = 2**24  # bytes that are scanned by one thread, likewise
-_ROUNDING = 2.0**-21  # amply what float32 does to scores near 1, and to how they tie
+_ROUNDING = 2.0**-20  # amply what float32 does to scores near 1, and to how they tie
 
 
 def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates | None:

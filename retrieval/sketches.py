@@ -59,6 +59,12 @@ def refreshed(vectors: VectorStore, queries: Callable[[], np.ndarray | None]) ->
     return opened(vectors)
 
 
+def bytes_per_vector(vectors: VectorStore) -> float:
+    """Of the file; 0 without one."""
+    file = vectors.folder / FILE_NAME
+    return round(file.stat().st_size / vectors.n, 1) if vectors.n and file.exists() else 0.0
+
+
 def remove(vectors: VectorStore) -> None:
     """Where none is wanted. Raises OSError."""
     (vectors.folder / FILE_NAME).unlink(missing_ok=True)
