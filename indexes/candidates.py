@@ -180,8 +180,6 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
     starts = range(0, len(queries), _COMPARED_AT_ONCE)
     in_threads(compare_part, [slice(start, start + _COMPARED_AT_ONCE) for start in starts])
     found = np.where(places >= 0, np.take_along_axis(numbers, places, axis=1), -1)
-    if rows.bias is not None:
-        scores = scores - rows.bias[found]
     scores[found < 0] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
     beyond = np.full(len(queries), -np.inf, np.float32)
@@ -192,14 +190,20 @@ def _scanned_candidates(
     scores: np.ndarray, numbers: np.ndarray, order: np.ndarray, beyond: np.ndarray, rows: Rows
 ) -> Candidates:
     """Candidates in this order, with the error of products in float32. scores, numbers (q, m)"""
-    fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
+    fixed, share = float32_error(rows)
     return Candidates(
         np.take_along_axis(scores, order, axis=1),
         np.take_along_axis(numbers, order, axis=1),
         beyond,
-        fixed=np.full((len(scores), 1), fixed + (share + 2 * _FLOAT32) * _most(rows.bias)),
+        fixed=np.full((len(scores), 1), fixed),
         share=share,
     )
+
+
+def float32_error(rows: Rows) -> tuple[float, float]:
+    """(fixed, share) of candidates whose products are in float32."""
+    fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
+    return fixed + (share + 2 * _FLOAT32) * _most(rows.bias), share
 
 
 def _most(bias: np.ndarray | None) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 from indexes.threads import in_threads
 from indexes.vectors import as_unit_rows, shape_of
 
-BLOCK_ROWS = 16384  # of which the largest error and rest are kept
+BLOCK_ROWS = 32768  # of which the largest error and rest are kept
 _AT_LEAST = 32768  # rows; fewer are scanned as fast themselves
 _AT_ONCE = 2048  # rows that are encoded: in float64 they stay in the processor's cache
 _SAMPLED = 16384  # rows that the basis is made from

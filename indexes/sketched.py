@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, compare, scan
+from indexes.candidates import Candidates, Rows, float32_error, scan
 from indexes.matches import no_matches
 from indexes.scanner import BYTES, scan_block, scanner, selecting
 from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
 from indexes.threads import in_threads, threads
 
-_PROBED = 2048  # rows of each block
+_PROBED = 4096  # rows of each block
 _ROOM = 4  # one in so many rows may remain; where more do, the sketch says too little
 _LARGEST = 64  # one in so many rows is the largest k
 _SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast to read themselves
@@ -26,6 +26,9 @@ _SPARE = 64
 _TOGETHER = 4096  # rows that are gathered by one thread, as fast as others start
 _SWEPT = 2**24  # bytes that are scanned by one thread, likewise
 _ROUNDING = 2.0**-20  # amply what float32 does to scores near 1, and to how they tie
+
+Scored = tuple[np.ndarray, np.ndarray]  # scores (m,) float32 less the bias, rows (m,) int64
+_NONE = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
 def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates | None:
@@ -52,18 +55,20 @@ class _Search:
         self.blocks = list(sketch.blocks(rows.n))
         self.asked = sketch.asked(query[0])
         self.counting = selecting(rows.live)
-        most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max(initial=0))
+        self.fixed, self.share = float32_error(rows)
         self.lowest = np.zeros(len(self.blocks))  # bias of each block
         if rows.bias is not None:
             starts = [piece.start for _, piece in self.blocks]
             self.lowest = np.minimum.reduceat(rows.bias[: rows.n], starts).astype(np.float64)
         added = self.asked.added[: len(self.blocks)] - self.lowest
+        most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max())
         self.added = added + _ROUNDING * (1 + most + np.abs(added))
 
     def candidates(self, every: Rows, k: int) -> Candidates | None:
         """What `reached` returns. every: the rows, and those behind the sketch"""
-        behind = _behind(every, self.rows.n, self.query, k)
-        least = _kth_at_least([self._looked_at(self._probe(2 * k + _SPARE)), *behind], k)
+        behind, beyond = _behind(every, self.rows.n, self.query, k)
+        probed = self._looked_at(self._probe(2 * k + _SPARE))
+        least = self._kth_at_least([probed, behind], k)
         found = self._sweep(least)
         if found is None:
             return None
@@ -71,10 +76,13 @@ class _Search:
         order = np.argsort(-most, kind="stable")
         numbers, most = numbers[order], most[order]
         likely = 2 * k + _SPARE
-        parts = [self._looked_at(numbers[:likely]), *behind]
-        least = max(least, _kth_at_least(parts, k))
+        parts = [self._looked_at(numbers[:likely]), behind]
+        least = max(least, self._kth_at_least(parts, k))
         parts.append(self._looked_at(numbers[likely:][most[likely:] >= least]))
-        return _merged(parts)
+        scores, numbers = (np.concatenate(part) for part in zip(*parts))
+        order = np.argsort(-scores, kind="stable")
+        fixed = np.full((1, 1), self.fixed)
+        return Candidates(scores[order][None], numbers[order][None], beyond, fixed, self.share)
 
     def _probe(self, width: int) -> np.ndarray:
         """Row numbers (m,) of the likeliest among the first rows of each block."""
@@ -115,44 +123,39 @@ class _Search:
         added = self.added[number] / self.asked.unit
         scan_block(reader, self.asked.weights[number], codes, heap, rows, piece.start, added)
 
-    def _looked_at(self, numbers: np.ndarray) -> Candidates:
-        """The rows of these numbers (m,), compared themselves."""
+    def _looked_at(self, numbers: np.ndarray) -> Scored:
+        """The rows of these numbers (m,), by products in float32."""
+        if not len(numbers):
+            return _NONE
+        numbers = np.sort(numbers)  # as they lie
         share = max(_TOGETHER, -(-len(numbers) // threads()))
-        numbers = np.sort(numbers)[None]  # as they lie
-        parts = [numbers[:, start : start + share] for start in range(0, max(numbers.size, 1), share)]
-        return _merged(in_threads(lambda part: compare(self.rows, self.query, part), parts))
+        parts = [numbers[start : start + share] for start in range(0, len(numbers), share)]
+        scores, numbers = (np.concatenate(part) for part in zip(*in_threads(self._compared, parts)))
+        return (scores if self.rows.bias is None else scores - self.rows.bias[numbers]), numbers
+
+    def _compared(self, numbers: np.ndarray) -> Scored:
+        (scores,), (places,) = no_matches(1, len(numbers))
+        with scanner(self.rows.dim) as reader:
+            scan_block(reader, self.query[0], self.rows.gather(numbers), scores, places)
+        return scores[places >= 0], numbers[places[places >= 0]]
+
+    def _kth_at_least(self, parts: list[Scored], k: int) -> float:
+        """What the k-th best of these scores at least; -inf if there are fewer."""
+        scores = np.concatenate([scores for scores, _ in parts])
+        if len(scores) < k:
+            return -np.inf
+        return float(np.partition(scores - self.fixed - self.share * np.abs(scores), -k)[-k])
 
 
-def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> list[Candidates]:
-    """The best of the rows from n on, which have no sketch."""
-    if rows.n == n:
-        return []
-    live = np.ones(rows.n, bool)
-    live[:n] = False
-    others = rows.only(live)
+def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> tuple[Scored, np.ndarray]:
+    """The best of the rows from n on, which have no sketch, and what no others of them exceed. (1,)"""
+    none = _NONE, np.full(1, -np.inf, np.float32)
+    if n == rows.n:
+        return none
+    others = rows.only(np.arange(rows.n) >= n)
     count = others.count()
-    return [scan(others, query, min(k + _SPARE, count))] if count else []
-
-
-def _kth_at_least(parts: list[Candidates], k: int) -> float:
-    """What the k-th best of the candidates scores at least; -inf if there are fewer."""
-    least = np.concatenate([
-        (part.scores - part.fixed - part.share * np.abs(part.scores))[part.rows >= 0] for part in parts
-    ])  # fmt: skip
-    return float(np.partition(least, -k)[-k]) if len(least) >= k else -np.inf
-
-
-def _merged(parts: list[Candidates]) -> Candidates:
-    """Candidates of one query from several parts of the rows."""
-    if len(parts) == 1:
-        return parts[0]
-    scores = np.concatenate([one.scores[0] for one in parts])
-    rows = np.concatenate([one.rows[0] for one in parts])
-    order = np.argsort(-scores, kind="stable")
-    return Candidates(
-        scores[order][None],
-        rows[order][None],
-        beyond=np.max([one.beyond for one in parts], axis=0),
-        fixed=np.max([one.fixed for one in parts], axis=0),
-        share=parts[0].share,
-    )
+    if not count:
+        return none
+    found = scan(others, query, min(k + _SPARE, count))
+    real = found.rows[0] >= 0
+    return (found.scores[0, real], found.rows[0, real]), found.beyond

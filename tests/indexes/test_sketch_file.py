@@ -14,7 +14,7 @@ from indexes.sketch_file import read_sketch, write_sketch
 
 @pytest.fixture(scope="module")
 def sketch() -> Sketch:
-    made = sketch_of(vectors_with_gap(17000, 1, 64, rank=12, clusters=20).documents.astype(np.float16))
+    made = sketch_of(vectors_with_gap(33000, 1, 64, rank=12, clusters=20).documents.astype(np.float16))
     assert made is not None
     return made
 
@@ -29,7 +29,7 @@ def test_what_was_written_is_read(sketch: Sketch, path: Path) -> None:
     found = read_sketch(path, 64)
     for name in ("mean", "basis", "middle", "step", "errors", "codes"):
         np.testing.assert_array_equal(getattr(found, name), getattr(sketch, name), strict=True)
-    assert found.made_of == 17000 and found.errors.shape == (2, 3)
+    assert found.made_of == 33000 and found.errors.shape == (2, 3)
     assert not found.codes.flags.writeable and not found.codes.flags.owndata  # mapped
 
 
