@@ -1,7 +1,7 @@
 """What a collection is searched with: an index over its images, and one over their captions.
 
 An index is derived: opened from its file, or built anew from the vectors where the file is not
-there or damaged. A "Flat" one has no file, it is the vectors where they lie.
+there or damaged. A "Flat" one has no file, it is the vectors where they lie, and perhaps a sketch of them.
 
 A file that is only behind is brought up to date without training: rows never change while the
 vectors are not rewritten, so new ones are added to the index, and those that are no longer any
@@ -18,8 +18,8 @@ from typing import Mapping
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, LiveIndex, RefinedIndex, Sketch, VectorIndex, add_vectors, build_index, free_memory, gpu_count,
-    has_small_codes, least_vectors, load_index, needed_memory, save_index,
+    FlatIndex, IndexSpec, LiveIndex, RefinedIndex, Sketch, VectorIndex, add_vectors, build_index, free_memory,
+    gpu_count, has_small_codes, least_vectors, load_index, needed_memory, save_index,
 )
 from indexes.errors import IndexFileError, SpecError
 from retrieval import fused, sketches
