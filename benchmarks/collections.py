@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.kept import kept, remove
 
@@ -33,7 +34,7 @@ def made_up(work: Path, n: int) -> Path:
     """A collection of n random unit vectors of 512 dimensions; ids are row numbers, files are nowhere."""
     from retrieval.manifest import SCHEMA_VERSION
 
-    name = f"made-up-{n}-schema-{SCHEMA_VERSION}.collection"
+    name = f"made-up-{n}-sketched-schema-{SCHEMA_VERSION}.collection"
     return kept(work / name, lambda folder: make_up(folder, n))
 
 
@@ -45,16 +46,44 @@ def random_units(count: int, seed: int, dim: int = DIM):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+def mixtures(count: int, like: Any, seed: int, noise: float = 0.4):
+    """Vectors about as hard to search as those of an encoder's photos. (count, d) float32 unit rows
+
+    like   (m, d) unit rows, of its texts: a row is a mixture of two of them
+    noise  length of what else is in a row, where the mixture has length 1. With 0.4, mixtures of the
+           built-in encoder's captions leave as many rows in question as Flickr8k's photos do
+
+    Uniform random rows are all alike to a text, which says nothing of what a search may leave out.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    first, second = (np.asarray(like, np.float32)[random.integers(0, len(like), count)] for _ in range(2))
+    share = random.random((count, 1), np.float32)
+    rows = share * first + (1 - share) * second
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows += noise * random_units(count, seed, rows.shape[1])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _texts_like(like: Any) -> Callable[[list[str]], Any]:
+    """What a collection takes for vectors of texts, to choose by."""
+    import numpy as np
+
+    return lambda texts: np.resize(np.asarray(like, np.float32), (len(texts), like.shape[1]))
+
+
 def made_up_path(row: int) -> str:
     return f"/photos/{row:07}.jpg"
 
 
 def make_up(
-    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None
+    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None, like: Any = None
 ) -> None:
     """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet.
 
     spec  of its index; None is "Flat"
+    like  (m, d): vectors are `mixtures` of these, instead of random
     """
     from indexes import IndexSpec
     from retrieval.catalog import Catalog
@@ -68,7 +97,10 @@ def make_up(
     store = VectorStore(folder / VECTORS_FOLDER, encoder.dim, 0)
     with Catalog.create(folder) as catalog:
         for start in range(0, n, _BLOCK):
-            rows = store.append(random_units(min(_BLOCK, n - start), seed=start, dim=encoder.dim))
+            count = min(_BLOCK, n - start)
+            rows = store.append(
+                random_units(count, start, encoder.dim) if like is None else mixtures(count, like, start)
+            )
             catalog.commit(
                 [Document(FileState(made_up_path(row), 1, 1), str(row), f"{row:032x}") for row in rows],
                 rows,
@@ -77,4 +109,5 @@ def make_up(
         # "Flat" unless said otherwise, whatever their number would suggest.
         spec = spec or IndexSpec()
         record = IndexRecord(spec, choice=IndexChoice(spec.factory))
-        Collection(folder, Manifest(encoder, record), catalog).refresh_index()
+        texts = None if like is None or spec.factory != "Flat" else _texts_like(like)
+        Collection(folder, Manifest(encoder, record), catalog).refresh_index(texts)

@@ -82,24 +82,34 @@ class Refined(Ours):
 
 @dataclass(frozen=True)
 class InPlace:
-    """indexes.FlatIndex over the stored vectors; there is nothing to build."""
+    """indexes.FlatIndex over the stored vectors; there is nothing to build but the sketch of them.
+
+    sketched  whether there is one
+    """
 
     settings: tuple[Ladder, ...] = AS_BUILT
+    sketched: bool = True
     reads_stored = True
 
     def build(self, documents: np.ndarray) -> Any:
-        return None
+        from indexes import sketch_of
+
+        return sketch_of(documents.astype(np.float16)) if self.sketched else None
 
     def search(self, index: Any, queries: np.ndarray, k: int) -> np.ndarray:
         return index.search(queries, k).rows
 
     def save(self, index: Any, path: Path) -> None:
+        from indexes import write_sketch
+
         path.touch()
+        if index is not None:
+            write_sketch(index, path)
 
     def load(self, path: Path, stored: np.ndarray) -> Any:
-        from indexes import FlatIndex
+        from indexes import FlatIndex, read_sketch
 
-        return FlatIndex(stored)
+        return FlatIndex(stored, sketch=read_sketch(path, stored.shape[1]) if path.stat().st_size else None)
 
 
 @dataclass(frozen=True)

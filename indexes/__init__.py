@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from indexes.needs import free_memory, has_small_codes, least_vectors, needed_memory
     from indexes.recall import RecallEstimate, ann_recall_at_k
     from indexes.refined import RefinedIndex
+    from indexes.sketch import Sketch, sketch_of, sketch_pays
+    from indexes.sketch_file import read_sketch, write_sketch
     from indexes.spec import IndexSpec
     from indexes.tune import Tuning, check_target, tune_index
     from indexes.spec import IndexSpec, Suggestion
@@ -77,6 +79,11 @@ _HOMES = {
     "save_index": "indexes.persist",
     "tune_index": "indexes.tune",
     "search_biased": "indexes.biased",
+    "sketch_pays": "indexes.sketch",
+    "Sketch": "indexes.sketch",
+    "sketch_of": "indexes.sketch",
+    "read_sketch": "indexes.sketch_file",
+    "write_sketch": "indexes.sketch_file",
 }
 
 __all__ = [
@@ -92,6 +99,7 @@ __all__ = [
     "RecallEstimate",
     "RefinedIndex",
     "RetrievalError",
+    "Sketch",
     "SpecError",
     "Suggestion",
     "Tuning",
@@ -113,9 +121,13 @@ __all__ = [
     "needed_memory",
     "near_pairs",
     "operating_points",
+    "read_sketch",
     "save_index",
     "search_biased",
+    "sketch_of",
+    "sketch_pays",
     "tune_index",
+    "write_sketch",
 ]
 
 

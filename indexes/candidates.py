@@ -12,14 +12,13 @@ has left them near. What that and the precision may do to a score is part of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 
 from indexes.matches import no_matches
+from indexes.scanner import scan_block, scanner, selecting
 from indexes.threads import in_threads
 from indexes.vectors import UNIT_TOLERANCE
 
@@ -32,7 +31,7 @@ _WIDENED_ROWS = 2048  # that many in float32 stay in the processor's cache
 _QUERIES_AT_ONCE = 1024
 _COMPARED_AT_ONCE = 32  # queries: what is gathered for them stays in the processor's cache
 _GROUP = 32  # columns whose maximum is looked at before they are
-_SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once and multiply
+SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once and multiply
 
 _FLOAT32 = 2.0**-24  # unit roundoff: what rounding changes, relative to a value
 _BFLOAT16 = 2.0**-9
@@ -124,7 +123,7 @@ def candidates(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
     queries  (q, d) float32, unit rows
     width    at most as many as there are live rows
     """
-    if len(queries) <= _SCANNED_AT_MOST:
+    if len(queries) <= SCANNED_AT_MOST:
         return scan(rows, queries, width)
     return multiply(rows, queries, width)
 
@@ -133,14 +132,8 @@ def scan(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
     """Compare one query after the other with every row, on all of FAISS's threads."""
 
     def best_of(piece: range) -> tuple[np.ndarray, np.ndarray]:
-        return _scanned(rows.read(piece), piece.start, selector(piece), queries, width)
-
-    def selector(piece: range) -> faiss.IDSelector | None:
-        if rows.live is None:
-            return None
-        return faiss.IDSelectorBitmap(
-            np.packbits(rows.live[piece.start : piece.stop], bitorder="little")
-        )
+        live = None if rows.live is None else rows.live[piece.start : piece.stop]
+        return _scanned(rows.read(piece), piece.start, live, queries, width)
 
     found = in_threads(best_of, list(rows.pieces(_SCAN_ROWS)))
     scores, numbers = (np.concatenate(parts, axis=1) for parts in zip(*found))
@@ -179,10 +172,10 @@ def compare(rows: Rows, queries: np.ndarray, numbers: np.ndarray) -> Candidates:
 
     def compare_part(part: slice) -> None:
         stored = rows.gather(np.maximum(numbers[part], 0).reshape(-1))  # (p * w, d)
-        blocks = stored.reshape(-1, numbers.shape[1], rows.dim)  # (p, w, d)
-        with _scanner(rows.dim, None) as scanner:
+        blocks = stored.reshape(*numbers[part].shape, rows.dim)  # (p, w, d)
+        with scanner(rows.dim) as reader:
             for query, block, heap, columns in zip(queries[part], blocks, scores[part], places[part]):
-                _scan_block(scanner, query, block, heap, columns)
+                scan_block(reader, query, block, heap, columns)
 
     starts = range(0, len(queries), _COMPARED_AT_ONCE)
     in_threads(compare_part, [slice(start, start + _COMPARED_AT_ONCE) for start in starts])
@@ -197,14 +190,20 @@ def _scanned_candidates(
     scores: np.ndarray, numbers: np.ndarray, order: np.ndarray, beyond: np.ndarray, rows: Rows
 ) -> Candidates:
     """Candidates in this order, with the error of products in float32. scores, numbers (q, m)"""
-    fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
+    fixed, share = float32_error(rows)
     return Candidates(
         np.take_along_axis(scores, order, axis=1),
         np.take_along_axis(numbers, order, axis=1),
         beyond,
-        fixed=np.full((len(scores), 1), fixed + (share + 2 * _FLOAT32) * _most(rows.bias)),
+        fixed=np.full((len(scores), 1), fixed),
         share=share,
     )
+
+
+def float32_error(rows: Rows) -> tuple[float, float]:
+    """(fixed, share) of candidates whose products are in float32."""
+    fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
+    return fixed + (share + 2 * _FLOAT32) * _most(rows.bias), share
 
 
 def _most(bias: np.ndarray | None) -> float:
@@ -213,40 +212,15 @@ def _most(bias: np.ndarray | None) -> float:
 
 
 def _scanned(
-    block: np.ndarray, first_row: int, selector: Any, queries: np.ndarray, width: int
+    block: np.ndarray, first_row: int, live: np.ndarray | None, queries: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best of one block, in no order: scores, rows (q, w). block (b, d) float16"""
     scores, rows = no_matches(len(queries), min(width, len(block)))
-    with _scanner(block.shape[1], selector) as scanner:
+    with scanner(block.shape[1], selecting(live)) as reader:
         for query, heap, numbers in zip(queries, scores, rows):
-            _scan_block(scanner, query, block, heap, numbers)
+            scan_block(reader, query, block, heap, numbers)
     rows[rows >= 0] += first_row
     return scores, rows
-
-
-@contextmanager
-def _scanner(dim: int, selector: Any) -> Iterator[Any]:
-    """FAISS scans the lists of an IVF index by pointer: a block of float16 rows is such a list."""
-    codec, unused = faiss.ScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16), faiss.IndexFlatIP(dim)
-    scanner = codec.select_InvertedListScanner(
-        faiss.METRIC_INNER_PRODUCT, unused, True, selector, False
-    )
-    try:
-        scanner.set_list(0, 0)  # the list is number 0, so that its rows stand for themselves
-        yield scanner
-    finally:
-        faiss.InvertedListScanner.__swig_destroy__(scanner)  # FAISS leaves that to the caller
-
-
-def _scan_block(
-    scanner: Any, query: np.ndarray, block: np.ndarray, heap: np.ndarray, rows: np.ndarray
-) -> None:
-    """Put the block's (b, d) best scores for a query (d,) into a heap (w,), and their rows (w,)."""
-    scanner.set_query(faiss.swig_ptr(query))
-    codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
-    scanner.scan_codes(
-        len(block), codes, None, faiss.swig_ptr(heap), faiss.swig_ptr(rows), len(heap)
-    )
 
 
 def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:

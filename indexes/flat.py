@@ -1,4 +1,4 @@
-"""FlatIndex: exact search straight over stored float16 rows, with nothing built or copied."""
+"""FlatIndex: exact search straight over stored float16 rows, with nothing built but perhaps a sketch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Rows, candidates
+from indexes.candidates import SCANNED_AT_MOST, Candidates, Rows, candidates
 from indexes.errors import SpecError, VectorError
 from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
+from indexes.sketch import Sketch
+from indexes.sketched import reached
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 
@@ -28,13 +30,15 @@ class FlatIndex:
     spec = IndexSpec("Flat")
     device = "cpu"
 
-    def __init__(self, vectors: Any, live: Any = None) -> None:
+    def __init__(self, vectors: Any, live: Any = None, sketch: Sketch | None = None) -> None:
         """Take the vectors as they are; none is read before the first search.
 
         vectors  (n, d) float16 unit rows: an array, a memory map, or anything with a dtype and a
                  shape whose row ranges can be sliced
         live     (m,) int64, strictly increasing: the rows that count, where some were deleted;
                  None counts all
+        sketch   of the first rows, as many as it has: makes single queries faster, and changes nothing
+                 about what they find
 
         Raises VectorError on another dtype or shape, or rows that are not there.
         """
@@ -46,13 +50,14 @@ class FlatIndex:
         mask = None if live is None else _mask(live, rows)
         self.n = rows if mask is None else int(mask.sum())
         self._rows = Rows(vectors, rows, self.dim, mask)
+        self._sketch = sketch
 
     def __repr__(self) -> str:
         return f'FlatIndex("{self.spec.factory}", n={self.n}, dim={self.dim}, {self.device})'
 
     @property
     def nbytes(self) -> int:
-        """How many bytes a search reads: those of all rows. The index itself has none."""
+        """How many bytes a search reads, without a sketch: those of all rows. The index itself has none."""
         return 2 * self._rows.n * self.dim
 
     def search(
@@ -100,17 +105,30 @@ class FlatIndex:
             return found
         exact = unit_doubles(queries)
         rough = exact.astype(np.float32)
-        asked, width = np.arange(len(queries)), wanted + _SPARE
-        while len(asked):
-            width = min(width, count)
-            near = candidates(rows, rough[asked], width)
+
+        def settle(asked: np.ndarray, near: Candidates, every: bool) -> np.ndarray:
+            """Note what is proved of the queries asked (a,); which those are, (a,) bool."""
             possible, complete = near.possible(wanted)
-            complete |= width == count
+            complete |= every
             done = asked[complete]
             best = best_of(rows, near, possible & complete[:, None], exact[asked], wanted)
             found.scores[done, :wanted] = best.scores[complete]
             found.rows[done, :wanted] = best.rows[complete]
-            asked, width = asked[~complete], width * _WIDER
+            return complete
+
+        def is_open(query: np.ndarray) -> bool:
+            """Whether the sketch leaves it so. query (1,)"""
+            near = reached(rows, self._sketch, rough[query], wanted)
+            return near is None or not settle(query, near, False)[0]
+
+        asked, width = np.arange(len(queries)), wanted + _SPARE
+        if self._sketch is not None and len(asked) <= SCANNED_AT_MOST:
+            asked = asked[[is_open(query) for query in asked[:, None]]]
+        while len(asked):
+            width = min(width, count)
+            near = candidates(rows, rough[asked], width)
+            asked = asked[~settle(asked, near, width == count)]
+            width *= _WIDER
         return found
 
     def search_exhaustively(self, queries: Any, k: int) -> Matches:

@@ -4,7 +4,8 @@
       manifest.json    which encoder, which index
       catalog.sqlite   one row per image, and its captions
       vectors/         float16 shards; with the catalogue, the truth (vectors-1/ and so on once
-                       they were compacted: the catalogue says which counts)
+                       they were compacted: the catalogue says which counts); and what makes exact
+                       search of many faster, see `retrieval.sketches`
       index.faiss      derived from the vectors, see `retrieval.indexed`; none for a "Flat" index,
                        which searches the vectors where they lie
       captions.faiss   the same of captions, where they are embedded
@@ -23,14 +24,14 @@ from typing import Callable, Sequence, TypeVar
 import numpy as np
 
 from indexes import cap_threads
-from retrieval import query
+from retrieval import query, sketches
 from retrieval.calibration import Calibration, biases_of, calibration_of
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
 from retrieval.fusion import SUM
-from retrieval.indexed import INDEX_FILES, Indexed, SearchableIndex
+from retrieval.indexed import INDEX_FILES, Indexed, SearchableIndex, is_flat
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
@@ -397,6 +398,8 @@ class Collection:
             self.manifest, index=self._refreshed(IMAGES, self.manifest.index, encode, retune),
             captions=captions and self._refreshed(CAPTIONS, captions, encode, retune), counts=counts,
         )
+        if not any(one and is_flat(one.spec) for one in (self.manifest.index, self.manifest.captions)):
+            sketches.remove(self.vectors)
         self.manifest.save(self.path)
 
     def _refreshed(self, within: str, record: IndexRecord, encode: Encode | None, retune: bool) -> IndexRecord:

@@ -1,7 +1,7 @@
 """What a collection is searched with: an index over its images, and one over their captions.
 
 An index is derived: opened from its file, or built anew from the vectors where the file is not
-there or damaged. A "Flat" one has no file, it is the vectors where they lie.
+there or damaged. A "Flat" one has no file, it is the vectors where they lie, and perhaps a sketch of them.
 
 A file that is only behind is brought up to date without training: rows never change while the
 vectors are not rewritten, so new ones are added to the index, and those that are no longer any
@@ -18,11 +18,11 @@ from typing import Mapping
 import numpy as np
 
 from indexes import (
-    FlatIndex, IndexSpec, LiveIndex, RefinedIndex, VectorIndex, add_vectors, build_index, free_memory, gpu_count,
-    has_small_codes, least_vectors, load_index, needed_memory, save_index,
+    FlatIndex, IndexSpec, LiveIndex, RefinedIndex, Sketch, VectorIndex, add_vectors, build_index, free_memory,
+    gpu_count, has_small_codes, least_vectors, load_index, needed_memory, save_index,
 )
 from indexes.errors import IndexFileError, SpecError
-from retrieval import fused
+from retrieval import fused, sketches
 from retrieval.catalog import Catalog
 from retrieval.errors import NOTICE, RetrievalError
 from retrieval.manifest import IndexChoice, IndexRecord
@@ -73,7 +73,8 @@ class Indexed:
         stored = self._stored(record)
         if is_flat(record.spec):
             in_place = device == "cpu" or not gpu_count()
-            return self._flat(stored) if in_place else self._built(FLAT, stored, device)
+            sketch = None if self.fuse else sketches.opened(self.vectors)
+            return self._flat(stored, sketch) if in_place else self._built(FLAT, stored, device)
         current = record.generation == self.catalog.generation
         index = self._saved(record.spec, mmap=True) if current or self.fuse is None else None
         if index is None:
@@ -112,7 +113,8 @@ class Indexed:
         spec = self._chosen(record, len(live), encode) if worn or retune else record.spec
         if is_flat(spec):
             self.file.unlink(missing_ok=True)  # older versions wrote one
-            return IndexRecord(spec, generation, len(live), record.choice), self._flat(stored)
+            sketch = None if self.fuse else sketches.refreshed(self.vectors, lambda: self._texts(encode))
+            return IndexRecord(spec, generation, len(live), record.choice), self._flat(stored, sketch)
         if worn or spec.factory != record.spec.factory:
             index, retune = self._built(spec, stored, "cpu"), True
             record = IndexRecord(spec, choice=record.choice, trained_rows=len(live))
@@ -175,11 +177,7 @@ class Indexed:
     def _tuned(
         self, record: IndexRecord, index: VectorIndex, stored: Stored, encode: Encode | None
     ) -> IndexRecord:
-        try:
-            queries = self._queries(encode)
-        except RetrievalError as error:
-            log.log(NOTICE, "%s: the index was not tuned, as no texts could be encoded. %s", self.path, error)
-            queries = None
+        queries = self._queries_or_none(encode)
         if queries is None:
             return record
         target, rows = record.wanted.target_recall, index.rows
@@ -188,6 +186,17 @@ class Indexed:
             log.log(NOTICE, "%s: no setting of %s reaches a recall of %g; the best there is has %.3f.",
                     self.path, spec.factory, target, tuning.text[0])
         return replace(record, spec=spec, tuning=tuning)
+
+    def _queries_or_none(self, encode: Encode | None) -> TextQueries | None:
+        try:
+            return self._queries(encode)
+        except RetrievalError as error:
+            log.log(NOTICE, "%s: the index was not tuned, as no texts could be encoded. %s", self.path, error)
+            return None
+
+    def _texts(self, encode: Encode | None) -> np.ndarray | None:
+        queries = self._queries_or_none(encode)
+        return None if queries is None else queries.vectors
 
     def _queries(self, encode: Encode | None) -> TextQueries | None:
         return text_queries(self.path, self.catalog, self.vectors, encode, captions=self.within == IMAGES)
@@ -235,10 +244,10 @@ class Indexed:
         self.vectors.map_all()  # a rebuild may put others in their place
         return RefinedIndex(index, stored)
 
-    def _flat(self, stored: Stored) -> FlatIndex:
+    def _flat(self, stored: Stored, sketch: Sketch | None = None) -> FlatIndex:
         self.vectors.map_all()
         every = self.within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
-        return FlatIndex(stored, None if every else self.live_rows())
+        return FlatIndex(stored, None if every else self.live_rows(), sketch)
 
     def _built(self, spec: IndexSpec, stored: Stored, device: str) -> VectorIndex:
         rows = self.live_rows()

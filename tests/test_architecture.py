@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 # their own.
 INDEXES = [
     "indexes.errors",
-    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads",
+    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads  indexes.scanner",
     "indexes.suggest  indexes.spread",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
-    "  indexes.parameters  indexes.near",
-    "indexes.filtered",
+    "  indexes.parameters  indexes.near  indexes.sketch",
+    "indexes.filtered  indexes.sketched  indexes.sketch_file",
     "indexes.rescoring",
     "indexes.index  indexes.flat",
     "indexes.build  indexes.persist  indexes.refined",
@@ -42,7 +42,7 @@ RETRIEVAL = [
     "retrieval.ingest  retrieval.query  retrieval.contact_sheet  retrieval.calibration  retrieval.show"
     "  retrieval.explain",
     "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
-    "retrieval.searching  retrieval.tuning",
+    "retrieval.searching  retrieval.tuning  retrieval.sketches",
     "retrieval.indexed",
     "retrieval.collection",
     "retrieval.writing  retrieval.batch  retrieval.named_image",
@@ -254,7 +254,7 @@ NEVER = [
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.fusion", "retrieval.fused",
+    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.sketches", "retrieval.fusion", "retrieval.fused",
       "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
      {"faiss", "torch", "open_clip", "PIL"}),

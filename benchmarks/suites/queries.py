@@ -3,8 +3,8 @@
 Cold is a fresh process with its files in the page cache, beside processes that import torch, or torch
 and open_clip, and stop: what embeds with open_clip cannot be sooner; a query that was asked before is
 not embedded. Warm is Collection.search, one new query at a time; the peer embeds with open_clip in
-float32 and multiplies with the matrix of vectors in numpy. Over 100,000 vectors, which are made up, it
-stands beside the text tower alone.
+float32 and multiplies with the matrix of vectors in numpy. Over 100,000 vectors, which are made up from
+those of captions, it stands beside the text tower alone.
 
     python -m benchmarks.suites.queries photos.collection "a dog in the snow"
 
@@ -186,16 +186,17 @@ def _collection(settings: Mapping[str, Any], work: Path) -> Path:
 
 
 def _made_up(settings: Mapping[str, Any], work: Path) -> Any:
-    """Opened: as if the built-in encoder had made its vectors, whose values make no difference to the time."""
+    """Opened: as if the built-in encoder had made its vectors, which are mixtures of its captions'."""
     from indexes import IndexSpec
+    from retrieval.calibration import BUILTIN_FILE, Calibration
     from retrieval.collection import Collection
     from retrieval.encoders.text_tower import published
     from retrieval.manifest import SCHEMA_VERSION, EncoderRecord
 
     encoder = EncoderRecord(BUILTIN, 512, published()["fingerprint"])
-    name = f"queries-{settings['vectors']}-{settings['index']}-schema-{SCHEMA_VERSION}.collection"
-    spec = IndexSpec(settings["index"])
-    made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec))
+    name = f"queries-{settings['vectors']}-{settings['index']}-mixtures-schema-{SCHEMA_VERSION}.collection"
+    spec, like = IndexSpec(settings["index"]), Calibration.load(BUILTIN_FILE).references
+    made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec, like))
     return Collection.open(made, remember_queries=False)
 
 

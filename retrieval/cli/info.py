@@ -21,6 +21,7 @@ def command(collection, as_json) -> None:
     from retrieval.cli.index_facts import index_facts, index_table
     from retrieval.collection import Collection
     from retrieval.fused import in_words
+    from retrieval.sketches import bytes_per_vector
 
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
@@ -41,6 +42,7 @@ def command(collection, as_json) -> None:
                 record.generation == catalog.generation
                 for record in (manifest.index, manifest.captions) if record
             ),
+            **({"sketch_bytes_per_vector": sketch} if (sketch := bytes_per_vector(opened.vectors)) else {}),
             **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),
             "calibration": _calibration(opened.calibration),
             "bytes_on_disk": sum(f.stat().st_size for f in collection.rglob("*") if f.is_file()),
@@ -60,6 +62,8 @@ def command(collection, as_json) -> None:
         facts["dead rows"] = f"{dead} of {rows} (of what went or changed)"
     index = index_table(manifest.index)
     index["index"] += f" ({current})"
+    if sketch := facts.pop("sketch_bytes_per_vector", 0):
+        index["sketch"] = f"{sketch:g} bytes per vector, which exact search reads first"
     facts = {name: value for name, value in facts.items() if name not in index_facts(manifest.index)}
     out.print_facts({**facts, **index, "created": created, "on disk": size}, title=str(collection))
     if dead > WORTH_COMPACTING * rows:

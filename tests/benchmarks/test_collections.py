@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from benchmarks.collections import indexed, made_up, make_up, random_units
+from benchmarks.collections import indexed, made_up, make_up, mixtures, random_units
 from benchmarks.photos import photos
 from retrieval.collection import Collection
 from retrieval.manifest import EncoderRecord
@@ -15,6 +16,17 @@ def test_a_made_up_collection_finds_its_own_vectors(tmp_path):
         hits = collection.search_vectors(["a", "b"], vectors[[7, 41]], 1)
     assert [(hit.id, hit.path) for hit in hits] == [("7", "/photos/0000007.jpg"), ("41", "/photos/0000041.jpg")]
     assert made_up(tmp_path, 60) == path
+
+
+def test_mixtures_lie_between_two_of_what_they_are_like():
+    like = np.eye(64, dtype=np.float32)[:8]
+    rows = mixtures(500, like, seed=3)
+    assert rows.shape == (500, 64) and rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+    inside = np.linalg.norm(rows[:, :8], axis=1)  # the noise is the other leg, but for what falls inside
+    assert np.median(inside) == pytest.approx(1 / np.hypot(1, 0.4), abs=0.03)
+    assert np.median(np.sort(rows[:, :8], axis=1)[:, -3]) < 0.15  # of the others there is noise alone
+    np.testing.assert_array_equal(rows, mixtures(500, like, seed=3))
 
 
 def test_as_if_an_encoder_had_made_it(tmp_path, tiny_encoder):

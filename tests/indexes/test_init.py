@@ -31,6 +31,7 @@ def test_exported_names() -> None:
         "RecallEstimate",
         "RefinedIndex",
         "RetrievalError",
+        "Sketch",
         "SpecError",
         "Suggestion",
         "Tuning",
@@ -52,9 +53,13 @@ def test_exported_names() -> None:
         "needed_memory",
         "near_pairs",
         "operating_points",
+        "read_sketch",
         "save_index",
         "search_biased",
+        "sketch_of",
+        "sketch_pays",
         "tune_index",
+        "write_sketch",
     ]
 
 

@@ -12,6 +12,15 @@ def test_few_images_are_searched_exactly_unless_told_otherwise(run, collection):
     assert "1 (exact search)" in run("info", collection).out
 
 
+def test_what_a_sketch_takes_is_told(run, collection):
+    (facts,) = run("info", collection, "--json").objects
+    assert "sketch_bytes_per_vector" not in facts and "reads first" not in run("info", collection).out
+    (collection / "vectors" / "rows.sketch").write_bytes(b"\0" * 6 * 130)
+    (facts,) = run("info", collection, "--json").objects
+    assert facts["sketch_bytes_per_vector"] == 130
+    assert "130 bytes per vector, which exact search reads first" in run("info", collection).out
+
+
 def test_the_index_alone_is_changed_then_tuned_and_told(run, collection):
     done = run("index", "-o", collection, "--index", "HNSW8", "--target-recall", "0.9", "--json")
     assert done.status == 0, done.err

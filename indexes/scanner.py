@@ -1,0 +1,53 @@
+"""FAISS's fastest loops over codes, by pointer: it scans the lists of an IVF index so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import faiss
+import numpy as np
+
+HALVES = faiss.ScalarQuantizer.QT_fp16
+# A byte b stands for b - 128. Queries have to be of whole numbers from -128 to 127: some versions of
+# FAISS multiply integers, and cut off what is behind the point.
+BYTES = faiss.ScalarQuantizer.QT_8bit_direct_signed
+
+
+@contextmanager
+def scanner(dim: int, selector: faiss.IDSelector | None = None, codes: int = HALVES) -> Iterator[Any]:
+    """What scans blocks of codes (b, dim) for their inner products with a query, in float32."""
+    codec, unused = faiss.ScalarQuantizer(dim, codes), faiss.IndexFlatIP(dim)
+    made = codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, False, selector, True)
+    try:
+        yield made
+    finally:
+        faiss.InvertedListScanner.__swig_destroy__(made)  # FAISS leaves that to the caller
+
+
+def scan_block(
+    scanner: Any, query: np.ndarray, block: np.ndarray, heap: np.ndarray, rows: np.ndarray,
+    first_row: int = 0, added: float = 0.0,
+) -> None:
+    """Put the block's (b, d) best scores for a query (d,) into a heap (w,), and their rows (w,).
+
+    The heap may hold those of other blocks; a score has to be above the lowest in it.
+
+    first_row  number of the block's first row; a selector goes by these numbers too
+    added      to every score
+    """
+    numbers = np.arange(first_row, first_row + len(block))
+    codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+    scanner.set_list(0, added)
+    scanner.set_query(faiss.swig_ptr(query))
+    scanner.scan_codes(
+        len(block), codes, faiss.swig_ptr(numbers), faiss.swig_ptr(heap), faiss.swig_ptr(rows), len(heap)
+    )
+
+
+def selecting(live: np.ndarray | None) -> faiss.IDSelector | None:
+    """Passes over rows that do not count. live (b,) bool, or None"""
+    if live is None:
+        return None
+    return faiss.IDSelectorBitmap(np.packbits(live, bitorder="little"))

@@ -1,0 +1,161 @@
+"""Candidates by way of a sketch: what no row can reach by its sketch is not read.
+
+    probe   some rows all over: the k-th best of them is what has to be reached
+    sweep   the sketches of all rows, for those that may reach it
+    look    at these themselves: the likeliest first, as they raise what has to be reached
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from indexes.candidates import Candidates, Rows, float32_error, scan
+from indexes.matches import no_matches
+from indexes.scanner import BYTES, scan_block, scanner, selecting
+from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
+from indexes.threads import in_threads, threads
+
+_PROBED = 4096  # rows of each block
+_ROOM = 4  # one in so many rows may remain; where more do, the sketch says too little
+_LARGEST = 64  # one in so many rows is the largest k
+_SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast to read themselves
+_SPARE = 64
+_TOGETHER = 4096  # rows that are gathered by one thread, as fast as others start
+_SWEPT = 2**24  # bytes that are scanned by one thread, likewise
+_ROUNDING = 2.0**-20  # amply what float32 does to scores near 1, and to how they tie
+
+Scored = tuple[np.ndarray, np.ndarray]  # scores (m,) float32 less the bias, rows (m,) int64
+_NONE = np.empty(0, np.float32), np.empty(0, np.int64)
+
+
+def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates | None:
+    """Return the rows that may be among the k best for one query, all of them, if they are few.
+
+    rows    of which the sketch has the first sketch.n, or more than there are
+    query   (1, d) float32, unit row
+
+    None where the sketch leaves too many in question, or k is too large for it.
+    """
+    n = min(sketch.n, rows.n)
+    first = replace(rows, n=n, live=None if rows.live is None else rows.live[:n])
+    count = first.count()
+    if not sketch_pays(count) or count < n // _SELECTIVE or k > count // _LARGEST:
+        return None
+    return _Search(first, sketch, query).candidates(rows, k)
+
+
+class _Search:
+    """One query, over rows that all have a sketch."""
+
+    def __init__(self, rows: Rows, sketch: Sketch, query: np.ndarray) -> None:
+        self.rows, self.query, self.sketch = rows, query, sketch
+        self.blocks = list(sketch.blocks(rows.n))
+        self.asked = sketch.asked(query[0])
+        self.counting = selecting(rows.live)
+        self.fixed, self.share = float32_error(rows)
+        self.lowest = np.zeros(len(self.blocks))  # bias of each block
+        if rows.bias is not None:
+            starts = [piece.start for _, piece in self.blocks]
+            self.lowest = np.minimum.reduceat(rows.bias[: rows.n], starts).astype(np.float64)
+        added = self.asked.added[: len(self.blocks)] - self.lowest
+        most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max())
+        self.added = added + _ROUNDING * (1 + most + np.abs(added))
+
+    def candidates(self, every: Rows, k: int) -> Candidates | None:
+        """What `reached` returns. every: the rows, and those behind the sketch"""
+        behind, beyond = _behind(every, self.rows.n, self.query, k)
+        probed = self._looked_at(self._probe(2 * k + _SPARE))
+        least = self._kth_at_least([probed, behind], k)
+        found = self._sweep(least)
+        if found is None:
+            return None
+        numbers, most = found
+        order = np.argsort(-most, kind="stable")
+        numbers, most = numbers[order], most[order]
+        likely = 2 * k + _SPARE
+        parts = [self._looked_at(numbers[:likely]), behind]
+        least = max(least, self._kth_at_least(parts, k))
+        parts.append(self._looked_at(numbers[likely:][most[likely:] >= least]))
+        scores, numbers = (np.concatenate(part) for part in zip(*parts))
+        order = np.argsort(-scores, kind="stable")
+        fixed = np.full((1, 1), self.fixed)
+        return Candidates(scores[order][None], numbers[order][None], beyond, fixed, self.share)
+
+    def _probe(self, width: int) -> np.ndarray:
+        """Row numbers (m,) of the likeliest among the first rows of each block."""
+        heap, numbers = no_matches(1, width)
+        with scanner(self.sketch.width, self.counting, BYTES) as reader:
+            for number, piece in self.blocks:
+                self._scan(reader, number, piece[:_PROBED], heap[0], numbers[0])
+        return numbers[0][numbers[0] >= 0]
+
+    def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
+        room, unit = self.rows.n // _ROOM, self.asked.unit
+        parts = min(threads(), 1 + self.rows.n * self.sketch.width // _SWEPT)
+
+        def sweep(part: int) -> tuple[np.ndarray, np.ndarray] | None:
+            heap, numbers = no_matches(1, room)
+            heap[:] = np.nextafter(np.float32(least / unit), np.float32(-np.inf))  # what is as much gets in
+            with scanner(self.sketch.width, self.counting, BYTES) as reader:
+                for number, piece in self.blocks[part::parts]:
+                    self._scan(reader, number, piece, heap[0], numbers[0])
+                    if numbers[0, 0] >= 0:  # the lowest in the heap: it is full
+                        return None
+            return numbers[0], heap[0]
+
+        found = in_threads(sweep, list(range(parts)))
+        if any(part is None for part in found):
+            return None
+        numbers, most = (np.concatenate(part) for part in zip(*found))
+        numbers, most = numbers[numbers >= 0], most[numbers >= 0].astype(np.float64) * unit
+        if self.rows.bias is not None:
+            most += self.lowest[numbers // BLOCK_ROWS] - self.rows.bias[numbers]
+        kept = most >= least
+        return numbers[kept], most[kept]
+
+    def _scan(self, reader: Any, number: int, piece: range, heap: np.ndarray, rows: np.ndarray) -> None:
+        """Put what rows of one block may score into a heap (w,), in units, and their numbers (w,)."""
+        codes = self.sketch.codes[piece.start : piece.stop]
+        added = self.added[number] / self.asked.unit
+        scan_block(reader, self.asked.weights[number], codes, heap, rows, piece.start, added)
+
+    def _looked_at(self, numbers: np.ndarray) -> Scored:
+        """The rows of these numbers (m,), by products in float32."""
+        if not len(numbers):
+            return _NONE
+        numbers = np.sort(numbers)  # as they lie
+        share = max(_TOGETHER, -(-len(numbers) // threads()))
+        parts = [numbers[start : start + share] for start in range(0, len(numbers), share)]
+        scores, numbers = (np.concatenate(part) for part in zip(*in_threads(self._compared, parts)))
+        return (scores if self.rows.bias is None else scores - self.rows.bias[numbers]), numbers
+
+    def _compared(self, numbers: np.ndarray) -> Scored:
+        (scores,), (places,) = no_matches(1, len(numbers))
+        with scanner(self.rows.dim) as reader:
+            scan_block(reader, self.query[0], self.rows.gather(numbers), scores, places)
+        return scores[places >= 0], numbers[places[places >= 0]]
+
+    def _kth_at_least(self, parts: list[Scored], k: int) -> float:
+        """What the k-th best of these scores at least; -inf if there are fewer."""
+        scores = np.concatenate([scores for scores, _ in parts])
+        if len(scores) < k:
+            return -np.inf
+        return float(np.partition(scores - self.fixed - self.share * np.abs(scores), -k)[-k])
+
+
+def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> tuple[Scored, np.ndarray]:
+    """The best of the rows from n on, which have no sketch, and what no others of them exceed. (1,)"""
+    none = _NONE, np.full(1, -np.inf, np.float32)
+    if n == rows.n:
+        return none
+    others = rows.only(np.arange(rows.n) >= n)
+    count = others.count()
+    if not count:
+        return none
+    found = scan(others, query, min(k + _SPARE, count))
+    real = found.rows[0] >= 0
+    return (found.scores[0, real], found.rows[0, real]), found.beyond

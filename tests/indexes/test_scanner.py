@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from indexes.matches import no_matches
+from indexes.scanner import BYTES, scan_block, scanner, selecting
+
+
+@pytest.mark.parametrize("dim", [5, 24, 64, 128, 1024])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_bytes_are_multiplied_without_rounding(dim: int, extreme: bool) -> None:
+    """Whole numbers, those at the ends among them, whose sums have to stay whole."""
+    random = np.random.default_rng(dim)
+    if extreme:
+        codes, query = random.choice([0, 255], (100, dim)), random.choice([-127, 127], dim)
+    else:
+        codes, query = random.integers(0, 256, (100, dim)), random.integers(-127, 128, dim)
+    (heap,), (rows,) = no_matches(1, 100)
+    with scanner(dim, codes=BYTES) as reader:
+        scan_block(reader, query.astype(np.float32), codes.astype(np.uint8), heap, rows, 300, 2.0)
+    assert sorted(rows.tolist()) == list(range(300, 400))
+    assert heap.tolist() == ((codes - 128) @ query + 2)[rows - 300].tolist()
+
+
+def test_a_heap_takes_only_what_is_above_its_lowest() -> None:
+    codes = np.arange(128, 138, dtype=np.uint8)[:, None]  # 0 to 9
+    (heap,), (rows,) = no_matches(1, 4)
+    heap[:] = 7
+    with scanner(1, codes=BYTES) as reader:
+        scan_block(reader, np.ones(1, np.float32), codes, heap, rows)
+    assert sorted(zip(heap.tolist(), rows.tolist())) == [(7, -1), (7, -1), (8, 8), (9, 9)]
+
+
+def test_rows_that_do_not_count_are_passed_over() -> None:
+    """By their numbers: of the rows 7 to 16."""
+    codes = np.arange(128, 138, dtype=np.uint8)[:, None]
+    (heap,), (rows,) = no_matches(1, 3)
+    with scanner(1, selecting(np.arange(17) % 4 == 0), BYTES) as reader:
+        scan_block(reader, np.ones(1, np.float32), codes, heap, rows, 7)
+    assert sorted(rows.tolist()) == [8, 12, 16]
+    assert selecting(None) is None
