@@ -118,7 +118,7 @@ INSIDE = [
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
         "  retrieval.train.public_bank",
-        "retrieval.train.learner  retrieval.train.privacy",
+        "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
         "retrieval.train.loop  retrieval.train.projections",
         "retrieval.train.dual_encoder",
     ],

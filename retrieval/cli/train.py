@@ -76,17 +76,17 @@ def _kind(task, given) -> str:
     if task == "match":
         return task
     frozen = given.get("train_image") == given.get("train_text") == "none"
-    if frozen and set(given) & train_options.ABOUT_TOWERS <= {"model", "train_image", "train_text"}:
+    if frozen and set(given) & train_options.ABOUT_TOWERS <= _FROZEN and given.get("text_tower") not in train_options.FROM_NOTHING:
         return "projections"
     return "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
 
 
 _FLAGS = {"changes_only", "compile", "resume", "tensorboard"}  # False where they are not given
+_FROZEN = {"model", "image_tower", "text_tower", "train_image", "train_text"}
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _FIT = {
     "match": _SHARED | {"minutes"},
-    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "model", "train_image", "train_text",
-                              "epsilon", "delta"},
+    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "epsilon", "delta"} | _FROZEN,
     "towers": _SHARED | {"held_out", "dim", "views", "changes_only"} | train_options.ABOUT_TOWERS,
 }
 _WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
@@ -110,7 +110,8 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
     from retrieval.train.starting import Start
 
     views, alone, apart = given.pop("views", 8), given.pop("changes_only", False), given.pop("held_out", None)
-    model = given.pop("model", "builtin")
+    begin = {name: given.pop(name) for name in ("model", "image_tower", "text_tower") if name in given}
+    start = Start(**begin or {"model": "builtin"})
     given = {name: value for name, value in given.items() if not name.startswith("train_")}
     epsilon, delta = given.pop("epsilon", None), given.pop("delta", None)
     if delta and not epsilon:
@@ -120,7 +121,7 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
     with out.progress_bar("Tower outputs") as (set_total, advance):
         set_total(len(pairs.photos) * views)
         outcome = train_projections(
-            pairs, output, Settings(**given), start=Start(model=model), views=views, held_out=_held_out(apart, pairs),
+            pairs, output, Settings(**given), start=start, views=views, held_out=_held_out(apart, pairs),
             changes_only=alone, private=private, device=device,
             watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report_every_tenth),
         )

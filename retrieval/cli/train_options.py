@@ -32,6 +32,8 @@ ABOUT_TOWERS = {
     "resume", "tensorboard",
 }
 
+FROM_NOTHING = ("gru", "lstm", "transformer")  # text towers with random weights
+
 _START = (
     click.option("--model", "-m", metavar="NAME",
                  help="Begin with this encoder, named as for `retrieval index`.  [default: builtin]"),
@@ -125,7 +127,7 @@ def plan_of(given: dict[str, Any]):
         given["captions_per_photo"] = _captions_per_photo(given["captions_per_photo"])
     # Towers from nothing learn as fast as projections, which always begin so; others have much to lose.
     new = {"image": "architecture" in given or given.get("image_tower", "").endswith(":none"),
-           "text": "architecture" in given or given.get("text_tower") in ("gru", "lstm", "transformer")}
+           "text": "architecture" in given or given.get("text_tower") in FROM_NOTHING}
     rate = given.pop("tower_rate", 0.1)
     given |= {f"{side}_rate": 1.0 if is_new else rate for side, is_new in new.items()}
     given.setdefault("keep_statistics", not new["image"])

@@ -94,8 +94,8 @@ def _from_model(name: str) -> Trainee:
         name = choose().name
     if name == BUILTIN:
         return Trainee(builtin.load_model(), builtin.config(), [
-            "Started from the built-in encoder, whose projections were trained on Flickr8k: for "
-            "non-commercial research and education."
+            "Started from the built-in encoder, which was trained on Flickr8k: for non-commercial research and "
+            "education. `--image-tower builtin --text-tower builtin` starts from its towers as they were published."
         ])
     source = names.resolve(name)
     encoder = source.load()

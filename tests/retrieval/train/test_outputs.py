@@ -26,7 +26,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outputs(cache):
-    return TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), cache, device="cpu")
+    return TowerOutputs(without_projections(builtin.load_model()), cache, device="cpu")
 
 
 def test_projected_outputs_are_the_models_vectors(outputs, photos, builtin_encoder):
