@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrieval import demo
+from retrieval.cli import train as cli_train
 
 CAPTIONS = Path(demo.__file__).with_name("captions.tsv")
 ROOT = Path(__file__).parents[3]
@@ -47,6 +48,18 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
     assert done.status == status and said in " ".join(done.err.split()), done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(("given", "kind"), [
+    ({}, "projections"),
+    ({"model": "tiny", "train_image": "none", "train_text": "none"}, "projections"),
+    ({"image_tower": "builtin", "text_tower": "builtin", "train_image": "none", "train_text": "none"}, "projections"),
+    ({"image_tower": "builtin", "text_tower": "gru", "train_image": "none", "train_text": "none"}, "towers"),
+    ({"image_tower": "builtin", "text_tower": "builtin", "train_image": "none"}, "towers"),
+    ({"model": "tiny", "train_image": "none", "train_text": "none", "image_dropout": 0.5}, "towers"),
+])
+def test_frozen_towers_have_their_projections_trained_by_themselves(given, kind):
+    assert cli_train._kind("embed", given) == kind
 
 
 @pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute
