@@ -49,8 +49,11 @@ class Helpers:
                 pickle.dump(items, self._own.process.stdin, protocol=5)
                 self._own.process.stdin.flush()
                 return pickle.load(self._own.process.stdout)
-        except _GONE as error:
-            self._lost(error)
+        except _GONE:
+            self._own.process = None
+            self._tell()
+        if self._closed:
+            raise CancelledError
         return [None] * len(items)
 
     def close(self) -> None:
@@ -84,12 +87,10 @@ class Helpers:
         process.stdin.write(self._work)
         return process
 
-    def _lost(self, error: Exception) -> None:
-        self._own.process = None
+    def _tell(self) -> None:
+        """Once, unless this is closed."""
         with self._lock:
-            if self._closed:
-                raise CancelledError from error
-            told, self._told = self._told, True
+            told, self._told = self._told or self._closed, True
         if not told:
             log.warning("A process that was to decode images ended or could not be started; "
                         "this one goes on with its share.")
