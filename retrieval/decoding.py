@@ -26,7 +26,7 @@ _PIPE_BYTES = 1 << 20  # what Linux grants anyone: a batch of answers takes few 
 _GONE = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # ValueError: its pipes are closed
 
 
-class Helpers:
+class Workers:
     """A process for each thread that asks, started when it first does."""
 
     def __init__(self, work: Callable[..., Any]):

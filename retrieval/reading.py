@@ -19,7 +19,7 @@ from typing import Any, Callable, Collection, Container, Generator, Iterable, It
 from retrieval.corpus import addresses
 from retrieval.corpus.found import INSIDE, FoundImage
 from retrieval.corpus.remote import is_uri
-from retrieval.decoding import Helpers
+from retrieval.decoding import Workers
 from retrieval.errors import ImageError
 from retrieval.images import ImageFacts, open_image
 from retrieval.types import Encoder
@@ -80,7 +80,7 @@ def read_ahead(
     """
     waiting: deque[Future[list[ReadFile]]] = deque()
     begun = taken = 0  # files
-    helpers: Helpers | None = None
+    workers: Workers | None = None
 
     def most() -> int:
         # Until there is an encoder files are decoded twice: no more of them than threads.
@@ -96,13 +96,13 @@ def read_ahead(
         try:
             while begun < len(files) or waiting:
                 if begun < len(files) and begun - taken <= most():
-                    if helpers is None and processes is not False and encoder.loaded:
+                    if workers is None and processes is not False and encoder.loaded:
                         pays = processes or _processes_pay(encoder.loaded, len(files) - begun)
-                        helpers = _helpers(encoder.loaded, known) if pays else None
-                        processes = helpers is not None
-                    size = max(1, min(_AT_ONCE, most() // DECODE_THREADS)) if helpers else 1
+                        workers = _workers(encoder.loaded, known) if pays else None
+                        processes = workers is not None
+                    size = max(1, min(_AT_ONCE, most() // DECODE_THREADS)) if workers else 1
                     some = files[begun : begun + size]
-                    waiting.append(pool.submit(_read_some, some, known, encoder, helpers))
+                    waiting.append(pool.submit(_read_some, some, known, encoder, workers))
                     begun += len(some)
                     continue
                 for one in waiting.popleft().result():
@@ -110,8 +110,8 @@ def read_ahead(
                     yield with_pixels(one)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            if helpers:
-                helpers.close()
+            if workers:
+                workers.close()
 
 
 def _processes_pay(encoder: Encoder, count: int) -> bool:
@@ -126,7 +126,7 @@ class _Preparing:
     input_size: int | None
 
 
-def _helpers(encoder: Encoder, known: Collection[str]) -> Helpers | None:
+def _workers(encoder: Encoder, known: Collection[str]) -> Workers | None:
     """None if what the encoder does to images cannot be sent to processes."""
     pixels_of = getattr(encoder, "pixels_of", None)
     if pixels_of is None:
@@ -134,7 +134,7 @@ def _helpers(encoder: Encoder, known: Collection[str]) -> Helpers | None:
     preparing = EncoderOnDemand(_Preparing(pixels_of, getattr(encoder, "input_size", None)))
     told = frozenset(known) if len(known) <= _MOST_TOLD else frozenset()  # else some are decoded for nothing
     try:
-        return Helpers(partial(_read, known=told, encoder=preparing))
+        return Workers(partial(_read, known=told, encoder=preparing))
     except Exception:  # pickle raises as it pleases
         return None
 
@@ -146,25 +146,25 @@ def give_way() -> None:
 
 
 def _read_some(
-    files: Sequence[FoundImage], known: Container[str], encoder: EncoderOnDemand, helpers: Helpers | None
+    files: Sequence[FoundImage], known: Container[str], encoder: EncoderOnDemand, workers: Workers | None
 ) -> list[ReadFile]:
     paths = [file.state.path for file in files]
-    if helpers is None:
+    if workers is None:
         read = [_read(path, known=known, encoder=encoder) for path in paths]
     elif not any(is_uri(path) or INSIDE in path for path in paths):
-        answers = helpers.ask([(path,) for path in paths])
+        answers = workers.ask([(path,) for path in paths])
         read = [answer or _read(path, known=known, encoder=encoder) for path, answer in zip(paths, answers)]
     else:  # tables of contents and connections are here; one by one, as their bytes are sent
-        read = [_read_and_sent(path, known, encoder, helpers) for path in paths]
+        read = [_read_and_sent(path, known, encoder, workers) for path in paths]
     return [ReadFile(file, **fields) for file, fields in zip(files, read)]
 
 
-def _read_and_sent(path: str, known: Container[str], encoder: EncoderOnDemand, helpers: Helpers) -> dict[str, Any]:
+def _read_and_sent(path: str, known: Container[str], encoder: EncoderOnDemand, workers: Workers) -> dict[str, Any]:
     try:
         content = addresses.read(path)
     except ImageError as error:
         return {"error": str(error)}
-    (answer,) = helpers.ask([(path, content)])
+    (answer,) = workers.ask([(path, content)])
     return answer or _read(path, content, known=known, encoder=encoder)
 
 

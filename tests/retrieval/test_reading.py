@@ -18,7 +18,7 @@ from retrieval import reading
 from retrieval.corpus import archives
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import FoundImage
-from retrieval.decoding import Helpers
+from retrieval.decoding import Workers
 from retrieval.documents import FileState
 from retrieval.encoders import load_encoder
 from retrieval.encoders.preprocess import as_tensor
@@ -118,7 +118,7 @@ def jpeg(path, image, orientation=None):
 
 @pytest.fixture
 def many_kinds(photo_folder):
-    """Files of a folder, and of an archive: large and small JPEGs, turned ones, damaged, alpha, odd names, a missing one."""
+    """Of a folder and an archive: large and small JPEGs, turned, damaged, with alpha, an odd name, a missing one."""
     (photo_folder / "2020").mkdir()
     flower = Image.open(photo_folder / "flower.jpg")
     for orientation in range(1, 9):
@@ -138,10 +138,10 @@ def many_kinds(photo_folder):
     return [*scan([photo_folder]).images, gone, *archives.scan(str(photo_folder.parent / "some.zip")).images]
 
 
-class Watched(Helpers):
+class Watched(Workers):
     """Notes what was asked, and how many processes there were. at_answer is called before each."""
 
-    made, at_answer = [], staticmethod(lambda helpers: None)
+    made, at_answer = [], staticmethod(lambda workers: None)
 
     def __init__(self, work):
         super().__init__(work)
@@ -159,7 +159,7 @@ class Watched(Helpers):
 @pytest.fixture
 def watched(monkeypatch):
     monkeypatch.setattr(Watched, "made", [])
-    monkeypatch.setattr(reading, "Helpers", Watched)
+    monkeypatch.setattr(reading, "Workers", Watched)
     return Watched
 
 
@@ -191,11 +191,11 @@ def test_processes_read_as_threads_do(many_kinds, tiny_encoder, watched):
     assert by_name["cut.jpg"].error.startswith("damaged or truncated (")
     turned = by_name["turned-6.jpg"].facts
     assert (turned.width, turned.height, turned.camera, turned.taken_at) == (60, 90, "Camera", "2019-07-14T12:30:00")
-    (helpers,) = watched.made
+    (workers,) = watched.made
     # One that is sent as bytes, with the members of an archive, has to be there.
-    assert all(helpers.answered)
-    assert sorted([*helpers.asked, "gone.jpg"]) == sorted(Path(one.state.path).name for one in many_kinds)
-    assert [process.poll() is not None for process in helpers._started] == [True] * len(helpers._started)
+    assert all(workers.answered)
+    assert sorted([*workers.asked, "gone.jpg"]) == sorted(Path(one.state.path).name for one in many_kinds)
+    assert [process.poll() is not None for process in workers._started] == [True] * len(workers._started)
 
 
 def test_an_encoder_that_is_loaded_on_the_way_is_served_by_processes_from_then_on(many_kinds, tiny_encoder, watched):
@@ -240,9 +240,9 @@ def test_processes_are_asked_for_hardly_more_than_is_to_be_ahead(
 
 
 def test_what_a_killed_process_had_is_read_here(many_kinds, tiny_encoder, watched, monkeypatch, caplog):
-    def kill_after_some(helpers):
-        if len(helpers.asked) >= 4:
-            for process in helpers._started:
+    def kill_after_some(workers):
+        if len(workers.asked) >= 4:
+            for process in workers._started:
                 process.kill()
 
     monkeypatch.setattr(watched, "at_answer", staticmethod(kill_after_some))
@@ -252,7 +252,9 @@ def test_what_a_killed_process_had_is_read_here(many_kinds, tiny_encoder, watche
     assert len(caplog.records) == 1 and "this one goes on with its share" in caplog.text
 
 
-def test_what_cannot_be_sent_to_processes_stays_in_threads(photo_folder, tiny_encoder, tiny_model, watched, monkeypatch):
+def test_what_cannot_be_sent_to_processes_stays_in_threads(
+    photo_folder, tiny_encoder, tiny_model, watched, monkeypatch
+):
     files = scan([photo_folder]).images
     exact = load_encoder(f"local-dir:{tiny_model}", device="cpu", precision="float32", exact_preprocess=True)
     assert exact.pixels_of is None

@@ -53,12 +53,12 @@ IN_PROCESSES = """if True:
     from retrieval import decoding, reading
     from retrieval.encoders.openclip import OpenClipEncoder
     reading.CORES, reading.PROCESSES_FILES, OpenClipEncoder.is_fast = 4, 1, True
-    start = decoding.Helpers._start
+    start = decoding.Workers._start
     def started(self):
         process = start(self)
         print("started", process.pid, file=sys.stderr)
         return process
-    decoding.Helpers._start = started
+    decoding.Workers._start = started
 """
 
 
