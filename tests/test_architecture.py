@@ -80,7 +80,8 @@ INSIDE = [
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
-        "  retrieval.encoders.relevance  retrieval.encoders.recurrent  retrieval.encoders.resizing",
+        "  retrieval.encoders.relevance  retrieval.encoders.recurrent  retrieval.encoders.quantized"
+        "  retrieval.encoders.resizing",
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower"
         "  retrieval.encoders.compiled",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
