@@ -63,15 +63,14 @@ IN_PROCESSES = """if True:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
-@pytest.mark.parametrize("presses", [1, 2])
-def test_an_interrupt_leaves_no_process_that_decodes(run, photo_folder, tiny_model, tmp_path, presses):
+def test_an_interrupt_leaves_no_process_that_decodes(run, photo_folder, tiny_model, tmp_path):
     """Ctrl-C at a terminal goes to all processes of the group."""
-    path, kept = tmp_path / "c.collection", 2 if presses == 1 else 0
+    path = tmp_path / "c.collection"
     code = INTERRUPTED.replace("os.kill(os.getpid(),", "os.killpg(0,").replace(
         "    from retrieval import ingest\n", f"    from retrieval import ingest\n    exec({IN_PROCESSES!r})\n")
     done = subprocess.run(
         [sys.executable, "-c", code, "index", photo_folder, "-o", path, "-m", tiny_model, "--batch-size", "2"],
-        capture_output=True, text=True, env={**os.environ, "PRESSES": str(presses)}, start_new_session=True,
+        capture_output=True, text=True, env={**os.environ, "PRESSES": "1"}, start_new_session=True,
     )
     pids = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("started")]
     assert pids and done.returncode == 130
@@ -79,9 +78,8 @@ def test_an_interrupt_leaves_no_process_that_decodes(run, photo_folder, tiny_mod
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert "Traceback" not in done.stderr and "that was to decode" not in done.stderr
-    assert path.exists() == bool(kept)
     (report,) = run("index", photo_folder, "-o", path, "-m", tiny_model, "--json").objects
-    assert (report["images"], report["encoded"]) == (6, 6 - kept)
+    assert (report["images"], report["encoded"]) == (6, 4)
 
 
 def test_handlers_are_put_back(run, collection, photo_folder):
