@@ -328,7 +328,8 @@ def test_what_ends_a_run_ends_the_processes_that_decode(shelf, photo_folder, tin
     made = []
     monkeypatch.setattr(reading, "_processes_pay", lambda *_: True)
     monkeypatch.setattr(reading, "Workers", lambda work: made.append(Workers(work)) or made[-1])
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as raised:
         shelf.encode(scan([photo_folder]).images, Interrupted(tiny_encoder), batch_size=2)
+    assert raised.tb  # which holds on to all that was under way
     ((first, *others),) = (workers._started for workers in made)
     assert all(process.returncode is not None for process in (first, *others))
