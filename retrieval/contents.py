@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from retrieval.catalog import Catalog
 from retrieval.corpus.addresses import is_missing
@@ -31,6 +31,12 @@ class Contents:
 
     def __contains__(self, content_hash: str) -> bool:
         return content_hash in self._holders
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._holders)
+
+    def __len__(self) -> int:
+        return len(self._holders)
 
     def holder_for(self, path: str, content_hash: str) -> Holder | None:
         """The best to take from: the file's own document, then one that is free, then any."""

@@ -6,6 +6,7 @@ hash and takes over the vector that is there.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
@@ -128,26 +129,27 @@ def encode_files(
     contents, ids = Contents(files, catalog, gone, retry_failed), _Ids(catalog.ids_by_path())
     rhythm = Rhythm(batch_size or encoder.batch_size)
     ahead = read_ahead(files, contents, encoder, ahead=lambda: 2 * rhythm.most)
-    for read in rhythm.batches(ahead, stop):
-        batch = _Batch()
-        for one in read:
-            batch.add(one, contents, ids)
-        rows: Sequence[int] = ()
-        if batch.sources:
-            begun = monotonic()
-            vectors = batch.vectors(encoder, store)
-            rhythm.most = batch_size or encoder.batch_size
-            rhythm.encoded(len(batch.new), monotonic() - begun)
-            rows = store.append(vectors)
-        catalog.commit(batch.documents, rows, batch.takeovers)
-        store.n += len(rows)
-        contents.learn(batch.documents, rows)
-        outcome.encoded += len(batch.new)
-        outcome.reused += len(batch.sources) - len(batch.new)
-        outcome.moved += batch.moved
-        outcome.same += batch.same
-        done += len(read)
-        progress(len(read))
+    with closing(ahead):  # an error or interrupt ends what is still being read
+        for read in rhythm.batches(ahead, stop):
+            batch = _Batch()
+            for one in read:
+                batch.add(one, contents, ids)
+            rows: Sequence[int] = ()
+            if batch.sources:
+                begun = monotonic()
+                vectors = batch.vectors(encoder, store)
+                rhythm.most = batch_size or encoder.batch_size
+                rhythm.encoded(len(batch.new), monotonic() - begun)
+                rows = store.append(vectors)
+            catalog.commit(batch.documents, rows, batch.takeovers)
+            store.n += len(rows)
+            contents.learn(batch.documents, rows)
+            outcome.encoded += len(batch.new)
+            outcome.reused += len(batch.sources) - len(batch.new)
+            outcome.moved += batch.moved
+            outcome.same += batch.same
+            done += len(read)
+            progress(len(read))
     outcome.stopped = done < len(files)
     if contents.gone and not outcome.stopped:
         catalog.forget(contents.gone)

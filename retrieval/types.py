@@ -36,6 +36,9 @@ class Encoder(TextEncoder, Protocol):
                  at most; images need not be decoded much larger than that (see
                  `retrieval.images.open_image`, at_least)
     batch_size   may be absent: how many images at once keep its device busy
+    is_fast      may be absent or False: takes images faster than threads can decode them
+    pixels_of    may be absent or None: what `prepare` does, in a form that can be pickled and returns an
+                 array, which `encode_prepared` takes as well; needs no torch
     logit_scale  may be absent: what training multiplied cosines by
     relevance    may be absent: (image, text vector) to what each position contributes, see
                  `retrieval.encoders.relevance`

@@ -33,7 +33,7 @@ INDEXES = [
 RETRIEVAL = [
     "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates"
     "  retrieval.generic_queries",
-    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions"
+    "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions  retrieval.decoding"
     "  retrieval.query_grammar  retrieval.query_cache  retrieval.fusion",
     "retrieval.documents  retrieval.captions  retrieval.where",
     "retrieval.catalog  retrieval.encoders",
@@ -80,7 +80,8 @@ INSIDE = [
     [
         "retrieval.encoders.batches  retrieval.encoders.fingerprint  retrieval.encoders.fold  retrieval.encoders.hub"
         "  retrieval.encoders.precision  retrieval.encoders.packages  retrieval.encoders.coca"
-        "  retrieval.encoders.relevance  retrieval.encoders.recurrent  retrieval.encoders.quantized",
+        "  retrieval.encoders.relevance  retrieval.encoders.recurrent  retrieval.encoders.quantized"
+        "  retrieval.encoders.resizing",
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower"
         "  retrieval.encoders.compiled",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
@@ -256,7 +257,8 @@ NEVER = [
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
     (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.sketches", "retrieval.fusion", "retrieval.fused",
       "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
-      "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading"],
+      "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading",
+      "retrieval.decoding"],
      {"faiss", "torch", "open_clip", "PIL"}),
     (["retrieval.ingest", "retrieval.evaluate", "retrieval.contact_sheet", "retrieval.demo", "retrieval.explain",
       "retrieval.named_image", "retrieval.captioning"],
@@ -356,6 +358,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.metrics", ["numpy"]),
         ("retrieval.images", ["PIL"]),
         ("retrieval.vectors", ["numpy"]),
+        ("retrieval.decoding", []),
+        ("retrieval.encoders.resizing", ["numpy", "PIL"]),
         ("retrieval.collection", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.maintain", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),

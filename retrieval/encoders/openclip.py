@@ -23,13 +23,13 @@ from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
 from retrieval.encoders.precision import MIN_COSINE, Verdicts, agreement, choose_dtype, resolve_device
+from retrieval.encoders.resizing import middle
 from retrieval.errors import NOTICE, EncoderError, WeightsError
 from retrieval.files import cache_folder
 
 log = logging.getLogger("retrieval")
 
 TEXT_BATCH = 256
-MAX_ASPECT = 20  # longer strips are cut to their middle before resizing
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class OpenClipEncoder:
         self._preprocessing = PreprocessCfg(**loaded.preprocessing)
         self._transform = preprocess.exact_transform(self._preprocessing)
         self.input_size: int | None = None
+        self.pixels_of: Callable[[Image.Image], np.ndarray] | None = None
         self._model = loaded.model.eval().requires_grad_(False)
         if fold_batch_norms(self._model.visual) and precision == "auto":
             # EfficientNet loses too much in bfloat16 (cosine 0.9977 on the worst of 60 photos)
@@ -80,11 +81,16 @@ class OpenClipEncoder:
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         # (3, height, width): float32 and normalised, or bytes to be normalised by the batch
-        return self._transform(_middle(image))
+        return self._transform(middle(image))
 
-    def encode_prepared(self, prepared: Sequence[torch.Tensor]) -> np.ndarray:
+    @property
+    def is_fast(self) -> bool:
+        return self.device.type == "cuda"
+
+    def encode_prepared(self, prepared: Sequence[torch.Tensor | np.ndarray]) -> np.ndarray:
         if not len(prepared):
             return np.empty((0, self.dim), np.float32)
+        prepared = [preprocess.as_tensor(one) if isinstance(one, np.ndarray) else one for one in prepared]
         with torch.inference_mode():
             return _checked(self._batches.embed(prepared, self._embed_pixels), self.name)
 
@@ -114,8 +120,8 @@ class OpenClipEncoder:
         pixels = self._normalised(self.prepare(image)[None].to(self.device))
         towards = torch.from_numpy(np.asarray(text, np.float32)).to(self.device)
         positions = relevance.of_positions(self._model.encode_image, self._model.visual, pixels, towards)
-        left, top, right, bottom = relevance.seen_part(_middle(image).size, self._preprocessing)
-        x, y = ((whole - part) // 2 for whole, part in zip(image.size, _middle(image).size))
+        left, top, right, bottom = relevance.seen_part(middle(image).size, self._preprocessing)
+        x, y = ((whole - part) // 2 for whole, part in zip(image.size, middle(image).size))
         return positions, (left + x, top + y, right + x, bottom + y)
 
     @property
@@ -167,6 +173,7 @@ class OpenClipEncoder:
             verdicts.put(self.fingerprint, self.device, cosine)
         if cosine >= preprocess.MIN_MEAN_COSINE:
             self._transform, self.input_size = fast, preprocess.input_size(self._preprocessing)
+            self.pixels_of = preprocess.resizing(self._preprocessing).of_middle
 
     def _set_precision(self, precision: str) -> None:
         dtype = choose_dtype(precision, self.device)
@@ -307,18 +314,6 @@ def _load(name: str, load: Callable[[], DualEncoder]) -> DualEncoder:
     except Exception as error:  # open_clip, torch, safetensors and the hub raise as they please
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(f"{name} cannot be loaded: {reason[:300]}") from error
-
-
-def _middle(image: Image.Image) -> Image.Image:
-    """Resizing the short side of a 1 x 60000 strip to 224 pixels would take gigabytes."""
-    width, height = image.size
-    longest = MAX_ASPECT * min(width, height)
-    if max(width, height) <= longest:
-        return image
-    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
-    box = (left, top, min(width, left + longest), min(height, top + longest))
-    # Not crop: it measures the strip by Pillow's own limit, where `open_image` has the user's.
-    return image.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST, box)
 
 
 def _unit_rows(features: torch.Tensor) -> torch.Tensor:

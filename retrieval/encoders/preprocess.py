@@ -16,15 +16,12 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from retrieval.encoders.precision import probe_images
+from retrieval.encoders.resizing import Resizing
 from retrieval.images import open_image
 
 # What a model's vectors must keep, mean and lowest cosine, for the fast way to be taken.
 MIN_MEAN_COSINE, MIN_COSINE = 0.999, 0.99
 Transform = Callable[[Image.Image], torch.Tensor]
-
-# Pictures larger than this many times the model's input are first shrunk by whole factors, each
-# new pixel the mean of a block. Below it results equal the exact transform's but for rounding.
-_REDUCING_GAP = 3.0
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -35,40 +32,29 @@ def exact_transform(config: PreprocessCfg) -> Transform:
 
 def fast_transform(config: PreprocessCfg) -> Transform | None:
     """(3, height, width) uint8, for `normalise`; None where open_clip's steps are others."""
+    resize = resizing(config)
+    return resize and (lambda image: as_tensor(resize(image)))
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """What a Resizing gives as (3, height, width), channels last in memory."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def resizing(config: PreprocessCfg) -> Resizing | None:
+    """`fast_transform` but for torch."""
     height, width = (config.size, config.size) if isinstance(config.size, int) else config.size
     if config.resize_mode not in ("shortest", "squash") or config.interpolation not in _FILTERS:
         return None
     if config.resize_mode == "shortest" and height != width:
         return None
-    resample = _FILTERS[config.interpolation]
-
-    def transform(image: Image.Image) -> torch.Tensor:
-        box = _middle_square(image.size, height) if config.resize_mode == "shortest" else None
-        small = image.convert("RGB").resize((width, height), resample, box, _REDUCING_GAP)
-        return torch.from_numpy(np.array(small)).permute(2, 0, 1)  # (3, height, width)
-
-    return transform
+    return Resizing(width, height, _FILTERS[config.interpolation], square=config.resize_mode == "shortest")
 
 
 def normalise(pixels: torch.Tensor, config: PreprocessCfg) -> torch.Tensor:
     """(n, 3, height, width) uint8 to float32, by the model's mean and standard deviation."""
     mean, std = (torch.tensor(one, device=pixels.device).view(-1, 1, 1) for one in (config.mean, config.std))
     return pixels.float().div_(255).sub_(mean).div_(std)
-
-
-def _middle_square(size: tuple[int, int], side: int) -> tuple[float, float, float, float]:
-    """What of an image is left when its shorter side becomes `side` and the middle is cut out.
-
-    Rounded as torchvision's Resize and CenterCrop round.
-    """
-    short = min(size)
-    box = []
-    for length in size:
-        resized = int(side * length / short)
-        start = round((resized - side) / 2)
-        box.append((start * length / resized, (start + side) * length / resized))
-    (left, right), (top, bottom) = box
-    return left, top, min(right, size[0]), min(bottom, size[1])
 
 
 def input_size(config: PreprocessCfg) -> int:

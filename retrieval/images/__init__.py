@@ -80,9 +80,13 @@ def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Ima
     if not drafted:
         whole = image.size  # TIFF turns itself upright while loading
     exif = image.getexif()
-    if exif.get(ExifTags.Base.Orientation) in _TURNED:
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    if orientation in _TURNED:
         whole = whole[::-1]
-    return to_srgb(ImageOps.exif_transpose(image)), read_facts(exif, whole)
+    # It copies what is upright already; of JPEGs alone it is certain that there is but one frame, and it is read.
+    if orientation != 1 or image.format != "JPEG":
+        image = ImageOps.exif_transpose(image)
+    return to_srgb(image), read_facts(exif, whole)
 
 
 def _open_raw(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:

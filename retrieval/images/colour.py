@@ -25,7 +25,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
         return Image.alpha_composite(white, layer).convert("RGB")
     if image.mode == "P":
         image = image.convert("RGB")
-    return _from_profile(image, profile).convert("RGB")
+    image = _from_profile(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would be a copy
 
 
 def _from_profile(image: Image.Image, profile: bytes | None) -> Image.Image:

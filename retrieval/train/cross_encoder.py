@@ -15,6 +15,7 @@ from retrieval import __version__
 from retrieval.encoders.tokens import MOST_WORDS, TowerTokens
 from retrieval.files import cache_folder
 from retrieval.rank.cross_encoder import save_cross_encoder
+from retrieval.reading import DECODE_THREADS
 from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.types import Encoder
@@ -64,7 +65,7 @@ def _examples(
     places = _kept(folder / f"{key}.npy")
     fresh = places is None
     beside = folder / f"{key}.tmp.npy"
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
         for start in range(0, len(pairs.photos), _PHOTOS_AT_ONCE):
             part = slice(start, start + _PHOTOS_AT_ONCE)
             prepared = list(pool.map(lambda photo: _prepared(photo, encoder), pairs.photos[part]))

@@ -27,6 +27,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from retrieval.encoders.fingerprint import fingerprint_of
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
 from retrieval.files import write_atomically
+from retrieval.reading import DECODE_THREADS
 from retrieval.train.pairs import Photo
 
 BATCH_SIZE = 128
@@ -96,7 +97,7 @@ class TowerOutputs:
         def prepare(photo: Photo) -> torch.Tensor:
             return self._encoder.prepare(augment(photo.open(), view, photo.name))
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = list(pool.map(prepare, photos[start : start + BATCH_SIZE]))
                 yield self._encoder.encode_prepared(batch)

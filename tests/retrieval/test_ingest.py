@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval import reading
 from retrieval.catalog import Catalog
 from retrieval.corpus.folder import scan
 from retrieval.corpus.found import FoundImage, Scan
+from retrieval.decoding import Workers
 from retrieval.documents import FileState
 from retrieval.errors import EncoderError
 from retrieval.images import open_image
@@ -314,3 +316,20 @@ class TestCaptions:
         shelf.encode(scan([photo_folder]).images[:1], tiny_encoder)
         assert shelf.read(Catalog.live_rows).tolist() == [1]
         assert shelf.read(captions_by_path) == {image.state.path: ("two dogs",)}
+
+
+def test_what_ends_a_run_ends_the_processes_that_decode(shelf, photo_folder, tiny_encoder, monkeypatch):
+    class Interrupted(Counting):
+        pixels_of = tiny_encoder.pixels_of
+
+        def encode_prepared(self, prepared):
+            raise KeyboardInterrupt
+
+    made = []
+    monkeypatch.setattr(reading, "_processes_pay", lambda *_: True)
+    monkeypatch.setattr(reading, "Workers", lambda work: made.append(Workers(work)) or made[-1])
+    with pytest.raises(KeyboardInterrupt) as raised:
+        shelf.encode(scan([photo_folder]).images, Interrupted(tiny_encoder), batch_size=2)
+    assert raised.tb  # which holds on to all that was under way
+    ((first, *others),) = (workers._started for workers in made)
+    assert all(process.returncode is not None for process in (first, *others))

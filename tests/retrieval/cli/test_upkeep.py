@@ -49,6 +49,39 @@ def test_the_first_interrupt_commits_the_batch_in_hand_the_second_ends_at_once(
     assert (report["images"], report["encoded"]) == (6, 6 - kept)
 
 
+IN_PROCESSES = """if True:
+    from retrieval import decoding, reading
+    from retrieval.encoders.openclip import OpenClipEncoder
+    reading.CORES, reading.PROCESSES_FILES, OpenClipEncoder.is_fast = 4, 1, True
+    start = decoding.Workers._start
+    def started(self):
+        process = start(self)
+        print("started", process.pid, file=sys.stderr)
+        return process
+    decoding.Workers._start = started
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_an_interrupt_leaves_no_process_that_decodes(run, photo_folder, tiny_model, tmp_path):
+    """Ctrl-C at a terminal goes to all processes of the group."""
+    path = tmp_path / "c.collection"
+    code = INTERRUPTED.replace("os.kill(os.getpid(),", "os.killpg(0,").replace(
+        "    from retrieval import ingest\n", f"    from retrieval import ingest\n    exec({IN_PROCESSES!r})\n")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "index", photo_folder, "-o", path, "-m", tiny_model, "--batch-size", "2"],
+        capture_output=True, text=True, env={**os.environ, "PRESSES": "1"}, start_new_session=True,
+    )
+    pids = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("started")]
+    assert pids and done.returncode == 130
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert "Traceback" not in done.stderr and "that was to decode" not in done.stderr
+    (report,) = run("index", photo_folder, "-o", path, "-m", tiny_model, "--json").objects
+    assert (report["images"], report["encoded"]) == (6, 4)
+
+
 def test_handlers_are_put_back(run, collection, photo_folder):
     before = signal.getsignal(signal.SIGINT)
     assert run("index", photo_folder, "-o", collection).status == 0

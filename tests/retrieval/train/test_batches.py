@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import ExifTags, Image
 
 from retrieval.errors import TrainingError
+from retrieval.reading import DECODE_THREADS
 from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches, made_ahead
 from retrieval.train.pairs import Pairs, Photo
@@ -325,3 +327,12 @@ def test_captions_that_are_all_the_same(pairs):
 def test_steps_that_are_not_there(pairs, step):
     with pytest.raises(TrainingError, match=f"Epoch 3 has no step {step}: it has 5."):
         Batches(pairs, prepare, batch_size=4, seed=0).epoch(3, step)
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, min(4, DECODE_THREADS)), (1, 1), (6, 6)])
+def test_no_more_threads_than_leave_learning_its_turn(pairs, monkeypatch, asked, threads):
+    made = []
+    monkeypatch.setattr("retrieval.train.batches.ThreadPoolExecutor", lambda count, **options: (
+        made.append(count), ThreadPoolExecutor(count, **options))[1])
+    list(Batches(pairs, prepare, batch_size=4, seed=7, threads=asked).epoch(1))
+    assert made == [threads]
