@@ -48,7 +48,7 @@ def test_projected_outputs_are_the_models_vectors(outputs, photos, builtin_encod
 def test_finished_views_are_not_computed_again(outputs, photos, cache):
     first = outputs.of_photos(photos, 0)
     counted = []
-    again = TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), cache, device="cpu")
+    again = TowerOutputs(without_projections(builtin.load_model()), cache, device="cpu")
     np.testing.assert_array_equal(again.of_photos(photos, 0, counted.append), first)
     assert counted == []
     assert not np.array_equal(again.of_photos(photos, 2, counted.append), first)
@@ -58,7 +58,7 @@ def test_finished_views_are_not_computed_again(outputs, photos, cache):
 def test_an_image_towers_outputs_serve_beside_another_text_tower(outputs, photos, cache):
     first = outputs.of_photos(photos, 0)
     texts = outputs.of_texts(["a dog"])
-    towers = without_projections(builtin.load_towers_only("towers", builtin.config()))
+    towers = without_projections(builtin.load_model())
     with torch.no_grad():
         towers.model.text.transformer.embeddings.word_embeddings.weight.mul_(2)
     counted = []
