@@ -8,10 +8,9 @@ from retrieval.errors import WeightsError
 from retrieval.images import open_image
 
 WORDS = {
-    "chelsea.png": ["a cat", "一只猫", "un gato", "eine Katze"],
     "flower.jpg": ["a flower", "一朵花", "una flor", "eine Blume", "une fleur"],
     "motorcycle_left.png": ["a motorcycle", "一辆摩托车", "una motocicleta", "ein Motorrad", "une moto"],
-    "coffee.png": ["a cup of coffee", "一杯咖啡", "una taza de café", "eine Tasse Kaffee", "une tasse de café"],
+    "grass.png": ["grass", "草地", "césped", "Gras", "de l'herbe"],
     "camera.png": ["a man with a camera", "一个拿着相机的男人", "un hombre con una cámara", "ein Mann mit einer Kamera"],
 }
 
