@@ -25,6 +25,14 @@ def kept(path: Path, make: Callable[[Path], object]) -> Path:
     return path
 
 
+def edition() -> str:
+    """For names of collections that are kept: another schema or built-in encoder cannot use them."""
+    from retrieval.encoders.text_tower import published
+    from retrieval.manifest import SCHEMA_VERSION
+
+    return f"schema-{SCHEMA_VERSION}-builtin-{published()['fingerprint'][:8]}"
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.case import Case, Contender, LeftOut, Measure, Metrics
-from benchmarks.kept import kept
+from benchmarks.kept import edition, kept
 from benchmarks.models import BUILTIN
 
 FOLDER = "FLICKR8K"
@@ -138,7 +138,6 @@ def _captions(source: Path) -> dict[str, list[str]]:
 def _collection(source: Path, captions: Mapping[str, list[str]], work: Path, model: str) -> Path:
     """Of the split's photos and their captions, both embedded; made once."""
     from retrieval.maintain import Options, index_sources
-    from retrieval.manifest import SCHEMA_VERSION
 
     def unpack(folder: Path) -> None:
         with tarfile.open(source / "flickr8k" / "test.tar") as archive:
@@ -152,6 +151,6 @@ def _collection(source: Path, captions: Mapping[str, list[str]], work: Path, mod
             )
 
     unpacked = kept(work / "flickr8k-test", unpack)
-    path = work / f"flickr8k-test-{model}-schema-{SCHEMA_VERSION}.collection"
+    path = work / f"flickr8k-test-{model}-{edition()}.collection"
     options = Options(model, captions=True)
     return kept(path, lambda beside: index_sources([unpacked / "captions.tsv"], beside, options))

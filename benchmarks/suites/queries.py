@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import timing, worker
 from benchmarks.case import Case, Contender, Measure, Metrics
 from benchmarks.collections import indexed, make_up
-from benchmarks.kept import kept
+from benchmarks.kept import edition, kept
 from benchmarks.models import BUILTIN, CAPTIONS, plain_open_clip
 from benchmarks.photos import photos
 
@@ -182,7 +182,7 @@ def _one_by_one(settings: Mapping[str, Any], search: Any) -> Measure:
 
 def _collection(settings: Mapping[str, Any], work: Path) -> Path:
     folder = photos(work, settings["width"], settings["height"], settings["images"])
-    return indexed(folder, work / f"queries-{settings['images']}.collection", settings["model"])
+    return indexed(folder, work / f"queries-{settings['images']}-{edition()}.collection", settings["model"])
 
 
 def _made_up(settings: Mapping[str, Any], work: Path) -> Any:
@@ -191,10 +191,10 @@ def _made_up(settings: Mapping[str, Any], work: Path) -> Any:
     from retrieval.calibration import BUILTIN_FILE, Calibration
     from retrieval.collection import Collection
     from retrieval.encoders.text_tower import published
-    from retrieval.manifest import SCHEMA_VERSION, EncoderRecord
+    from retrieval.manifest import EncoderRecord
 
     encoder = EncoderRecord(BUILTIN, 512, published()["fingerprint"])
-    name = f"queries-{settings['vectors']}-{settings['index']}-mixtures-schema-{SCHEMA_VERSION}.collection"
+    name = f"queries-{settings['vectors']}-{settings['index']}-mixtures-{edition()}.collection"
     spec, like = IndexSpec(settings["index"]), Calibration.load(BUILTIN_FILE).references
     made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec, like))
     return Collection.open(made, remember_queries=False)

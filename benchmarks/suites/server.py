@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.case import Case, Contender, Measure, Metrics
 from benchmarks.collections import made_up_path, make_up
 from benchmarks.http_load import load
-from benchmarks.kept import kept
+from benchmarks.kept import edition, kept
 from benchmarks.models import BUILTIN, CAPTIONS, plain_open_clip
 
 SHOWN = ("p50_ms", "p99_ms")
@@ -123,9 +123,7 @@ def _measure(settings: Mapping[str, Any], made: Path, address: str) -> Measure:
 
 def _made(settings: Mapping[str, Any], work: Path) -> Path:
     """A folder with a collection, its vectors as float32, and what exact search finds in them."""
-    from retrieval.manifest import SCHEMA_VERSION
-
-    name = f"server-{settings['model']}-{settings['vectors']}-{settings['k']}-schema-{SCHEMA_VERSION}"
+    name = f"server-{settings['model']}-{settings['vectors']}-{settings['k']}-{edition()}"
     return kept(work / name, lambda folder: _in_a_process(_make, folder, dict(settings)))
 
 
