@@ -18,15 +18,18 @@ _BLOCK = 50_000
 
 def indexed(folder: Path, path: Path, model: str) -> Path:
     """The collection of the folder's photos at `path`, made or brought up to date by the code at hand."""
+    from filelock import FileLock
+
     from retrieval.errors import RetrievalError
     from retrieval.maintain import Options, index_sources
 
     options = Options(model=model)
-    try:
-        index_sources([folder], path, options)
-    except RetrievalError:  # left by another version of the code
-        remove(path)
-        index_sources([folder], path, options)
+    with FileLock(f"{path}.lock"):  # contenders get ready at the same time
+        try:
+            index_sources([folder], path, options)
+        except RetrievalError:  # left by another version of the code
+            remove(path)
+            index_sources([folder], path, options)
     return path
 
 
