@@ -58,7 +58,7 @@ exact_preprocess = click.option(
 )
 compile_tower = click.option(
     "--compile", "compiled", is_flag=True,
-    help="Compile the image tower with torch.compile: up to a minute first, then faster on a GPU.",
+    help="Compile the image tower with torch.compile: up to a minute first; try whether it pays, on a GPU.",
 )
 images_of_tables = click.option(
     "--images", type=PATH, metavar="FOLDER",

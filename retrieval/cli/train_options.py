@@ -93,7 +93,7 @@ _RUN = (
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
                  help="Number format of the towers while they learn.  [default: auto]"),
     click.option("--compile", is_flag=True,
-                 help="Compile the image tower with torch.compile: up to a minute first, then faster steps on a GPU."),
+                 help="Compile the image tower with torch.compile: up to a minute first; try whether it pays, on a GPU."),
     click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder."),
     click.option("--tensorboard", is_flag=True, help="Write for TensorBoard too."),
 )
