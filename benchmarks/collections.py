@@ -69,24 +69,19 @@ def mixtures(count: int, like: Any, seed: int, noise: float = 0.4):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _texts_like(like: Any) -> Callable[[list[str]], Any]:
-    """What a collection takes for vectors of texts, to choose by."""
-    import numpy as np
-
-    return lambda texts: np.resize(np.asarray(like, np.float32), (len(texts), like.shape[1]))
-
-
 def made_up_path(row: int) -> str:
     return f"/photos/{row:07}.jpg"
 
 
 def make_up(
-    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None, like: Any = None
+    folder: Path, n: int, encoder: EncoderRecord | None = None, spec: IndexSpec | None = None, like: Any = None,
+    encode: Callable[[list[str]], Any] | None = None,
 ) -> None:
     """Write such a collection, as if `encoder` had made its vectors, to a folder that is not there yet.
 
-    spec  of its index; None is "Flat"
-    like  (m, d): vectors are `mixtures` of these, instead of random
+    spec    of its index; None is "Flat"
+    like    (m, d): vectors are `mixtures` of these, instead of random
+    encode  makes vectors of the texts that the sketch of a "Flat" one is chosen by
     """
     from indexes import IndexSpec
     from retrieval.catalog import Catalog
@@ -112,5 +107,5 @@ def make_up(
         # "Flat" unless said otherwise, whatever their number would suggest.
         spec = spec or IndexSpec()
         record = IndexRecord(spec, choice=IndexChoice(spec.factory))
-        texts = None if like is None or spec.factory != "Flat" else _texts_like(like)
-        Collection(folder, Manifest(encoder, record), catalog).refresh_index(texts)
+        encode = encode if spec.factory == "Flat" else None  # others would be tuned
+        Collection(folder, Manifest(encoder, record), catalog).refresh_index(encode)

@@ -46,6 +46,29 @@ def scan_block(
     )
 
 
+def scan_above(
+    scanner: Any, query: np.ndarray, block: np.ndarray, least: float, first_row: int = 0, added: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (m,) float32 and rows (m,) of all in the block (b, d) that score more than `least`.
+
+    Arguments are as for `scan_block`, and faster than that for many rows.
+    """
+    found = faiss.RangeSearchResult(1)
+    partial = faiss.RangeSearchPartialResult(found)
+    line = partial.new_result(0)
+    numbers = np.arange(first_row, first_row + len(block))
+    codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+    scanner.set_list(0, added)
+    scanner.set_query(faiss.swig_ptr(query))
+    scanner.scan_codes_range(len(block), codes, faiss.swig_ptr(numbers), float(least), line)
+    count = int(line.nres)
+    partial.finalize()
+    if not count:
+        return np.empty(0, np.float32), np.empty(0, np.int64)
+    scores = faiss.rev_swig_ptr(found.distances, count).copy()
+    return scores, faiss.rev_swig_ptr(found.labels, count).copy()
+
+
 def selecting(live: np.ndarray | None) -> faiss.IDSelector | None:
     """Passes over rows that do not count. live (b,) bool, or None"""
     if live is None:

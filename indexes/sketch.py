@@ -77,8 +77,8 @@ class Sketch:
     def asked(self, query: np.ndarray) -> Asked:
         """What a query has to be for the codes. query (d,), a unit row"""
         exact = query.astype(np.float64)
-        inside = exact @ self.basis  # (w - 1,)
-        outside = np.linalg.norm(exact - self.basis @ inside) + _ROUNDING
+        inside = np.einsum("d,dw->w", exact, self.basis)  # (w - 1,); BLAS would wake threads for it
+        outside = (max(float(exact @ exact - inside @ inside), 0.0) + _ROUNDING) ** 0.5
         longest, rest, size = self.errors.T  # (b,) each
         wanted = inside * self.step
         unit = max(np.abs(wanted).max(initial=0), outside * rest.max(initial=0)) / 127 + _ROUNDING

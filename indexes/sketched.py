@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, float32_error, scan
+from indexes.candidates import Candidates, Rows, float32_error, largest, scan
 from indexes.matches import no_matches
-from indexes.scanner import BYTES, scan_block, scanner, selecting
+from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
 from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
 from indexes.threads import in_threads, threads
 
@@ -23,8 +23,8 @@ _ROOM = 4  # one in so many rows may remain; where more do, the sketch says too 
 _LARGEST = 64  # one in so many rows is the largest k
 _SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast to read themselves
 _SPARE = 64
-_TOGETHER = 4096  # rows that are gathered by one thread, as fast as others start
-_SWEPT = 2**24  # bytes that are scanned by one thread, likewise
+_TOGETHER = 256  # rows that are gathered by one thread, as fast as others start
+_SWEPT = 2**20  # bytes that are scanned by one thread, likewise
 _ROUNDING = 2.0**-20  # amply what float32 does to scores near 1, and to how they tie
 
 Scored = tuple[np.ndarray, np.ndarray]  # scores (m,) float32 less the bias, rows (m,) int64
@@ -58,11 +58,9 @@ class _Search:
         self.fixed, self.share = float32_error(rows)
         self.lowest = np.zeros(len(self.blocks))  # bias of each block
         if rows.bias is not None:
-            starts = [piece.start for _, piece in self.blocks]
-            self.lowest = np.minimum.reduceat(rows.bias[: rows.n], starts).astype(np.float64)
+            self.lowest[:] = [rows.bias[piece.start : piece.stop].min() for _, piece in self.blocks]
         added = self.asked.added[: len(self.blocks)] - self.lowest
-        most = 0.0 if rows.bias is None else float(np.abs(rows.bias).max())
-        self.added = added + _ROUNDING * (1 + most + np.abs(added))
+        self.added = added + _ROUNDING * (1 + largest(rows.bias) + np.abs(added))
 
     def candidates(self, every: Rows, k: int) -> Candidates | None:
         """What `reached` returns. every: the rows, and those behind the sketch"""
@@ -75,7 +73,7 @@ class _Search:
         numbers, most = found
         order = np.argsort(-most, kind="stable")
         numbers, most = numbers[order], most[order]
-        likely = 2 * k + _SPARE
+        likely = 2 * k + _SPARE if len(numbers) > _TOGETHER else len(numbers)
         parts = [self._looked_at(numbers[:likely]), behind]
         least = max(least, self._kth_at_least(parts, k))
         parts.append(self._looked_at(numbers[likely:][most[likely:] >= least]))
@@ -89,39 +87,46 @@ class _Search:
         heap, numbers = no_matches(1, width)
         with scanner(self.sketch.width, self.counting, BYTES) as reader:
             for number, piece in self.blocks:
-                self._scan(reader, number, piece[:_PROBED], heap[0], numbers[0])
+                query, codes, at = self._asked_of(number, piece[:_PROBED])
+                scan_block(reader, query, codes, heap[0], numbers[0], **at)
         return numbers[0][numbers[0] >= 0]
 
     def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
-        room, unit = self.rows.n // _ROOM, self.asked.unit
-        parts = min(threads(), 1 + self.rows.n * self.sketch.width // _SWEPT)
+        n, unit = self.rows.n, self.asked.unit
+        parts = min(threads(), 1 + n * self.sketch.width // _SWEPT)
+        bounds = [n * part // parts for part in range(parts + 1)]
+        enough = float(np.nextafter(np.float32(least / unit), np.float32(-np.inf)))  # what is as much gets in
 
-        def sweep(part: int) -> tuple[np.ndarray, np.ndarray] | None:
-            heap, numbers = no_matches(1, room)
-            heap[:] = np.nextafter(np.float32(least / unit), np.float32(-np.inf))  # what is as much gets in
+        def sweep(part: range) -> list[tuple[np.ndarray, np.ndarray]] | None:
+            found, count = [], 0
             with scanner(self.sketch.width, self.counting, BYTES) as reader:
-                for number, piece in self.blocks[part::parts]:
-                    self._scan(reader, number, piece, heap[0], numbers[0])
-                    if numbers[0, 0] >= 0:  # the lowest in the heap: it is full
+                for number, block in self.blocks:
+                    piece = range(max(block.start, part.start), min(block.stop, part.stop))
+                    if not len(piece):
+                        continue
+                    query, codes, at = self._asked_of(number, piece)
+                    found.append(scan_above(reader, query, codes, enough, **at))
+                    count += len(found[-1][1])
+                    if count > n // _ROOM:
                         return None
-            return numbers[0], heap[0]
+            return found
 
-        found = in_threads(sweep, list(range(parts)))
-        if any(part is None for part in found):
+        swept = in_threads(sweep, [range(*pair) for pair in zip(bounds, bounds[1:])])
+        if any(found is None for found in swept):
             return None
-        numbers, most = (np.concatenate(part) for part in zip(*found))
-        numbers, most = numbers[numbers >= 0], most[numbers >= 0].astype(np.float64) * unit
+        most, numbers = (np.concatenate(part) for part in zip(*(pair for found in swept for pair in found)))
+        most = most.astype(np.float64) * unit
         if self.rows.bias is not None:
             most += self.lowest[numbers // BLOCK_ROWS] - self.rows.bias[numbers]
         kept = most >= least
         return numbers[kept], most[kept]
 
-    def _scan(self, reader: Any, number: int, piece: range, heap: np.ndarray, rows: np.ndarray) -> None:
-        """Put what rows of one block may score into a heap (w,), in units, and their numbers (w,)."""
+    def _asked_of(self, number: int, piece: range) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """What scans take for rows of one block: they say what each may score, in units."""
         codes = self.sketch.codes[piece.start : piece.stop]
-        added = self.added[number] / self.asked.unit
-        scan_block(reader, self.asked.weights[number], codes, heap, rows, piece.start, added)
+        added = float(self.added[number] / self.asked.unit)
+        return self.asked.weights[number], codes, {"first_row": piece.start, "added": added}
 
     def _looked_at(self, numbers: np.ndarray) -> Scored:
         """The rows of these numbers (m,), by products in float32."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import faiss
@@ -14,8 +16,28 @@ def threads() -> int:
 
 
 def in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
-    """Return what `call` makes of each argument."""
+    """Return what `call` makes of each argument. The caller's thread is one of those that compute.
+
+    Calls may be nested: what no other thread has begun with, the caller does itself.
+    """
     if min(threads(), len(arguments)) <= 1:
         return [call(argument) for argument in arguments]
-    with ThreadPoolExecutor(threads()) as pool:
-        return list(pool.map(call, arguments))
+    begun = [_pool(threads() - 1).submit(call, argument) for argument in arguments]
+    own: dict[Future, Any] = {}
+    try:
+        for future, argument in zip(reversed(begun), reversed(arguments)):  # the others begin in front
+            if future.cancel():
+                own[future] = call(argument)
+        return [own[future] if future in own else future.result() for future in begun]
+    finally:
+        for future in begun:
+            future.cancel()
+
+
+@lru_cache(maxsize=None)
+def _pool(others: int) -> ThreadPoolExecutor:
+    """Kept: to start threads takes longer than some searches."""
+    return ThreadPoolExecutor(others, thread_name_prefix="indexes")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along

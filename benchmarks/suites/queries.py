@@ -190,13 +190,17 @@ def _made_up(settings: Mapping[str, Any], work: Path) -> Any:
     from indexes import IndexSpec
     from retrieval.calibration import BUILTIN_FILE, Calibration
     from retrieval.collection import Collection
-    from retrieval.encoders.text_tower import published
+    from retrieval.encoders.text_tower import load_text_tower, published
     from retrieval.manifest import EncoderRecord
 
     encoder = EncoderRecord(BUILTIN, 512, published()["fingerprint"])
-    name = f"queries-{settings['vectors']}-{settings['index']}-mixtures-{edition()}.collection"
+    name = f"queries-{settings['vectors']}-{settings['index']}-mixtures-by-texts-{edition()}.collection"
     spec, like = IndexSpec(settings["index"]), Calibration.load(BUILTIN_FILE).references
-    made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec, like))
+
+    def encode(texts: list[str]) -> Any:
+        return load_text_tower(encoder.fingerprint).encode_texts(texts)
+
+    made = kept(work / name, lambda folder: make_up(folder, settings["vectors"], encoder, spec, like, encode))
     return Collection.open(made, remember_queries=False)
 
 

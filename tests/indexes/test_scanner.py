@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from indexes.matches import no_matches
-from indexes.scanner import BYTES, scan_block, scanner, selecting
+from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
 
 
 @pytest.mark.parametrize("dim", [5, 24, 64, 128, 1024])
@@ -40,3 +40,14 @@ def test_rows_that_do_not_count_are_passed_over() -> None:
         scan_block(reader, np.ones(1, np.float32), codes, heap, rows, 7)
     assert sorted(rows.tolist()) == [8, 12, 16]
     assert selecting(None) is None
+
+
+def test_all_above_a_score_are_found_with_what_is_added() -> None:
+    """Scores 5 to 14 of the rows 7 to 16, of which every other counts; what scores as much is not above it."""
+    codes = np.arange(128, 138, dtype=np.uint8)[:, None]
+    with scanner(1, selecting(np.arange(17) % 2 == 0), BYTES) as reader:
+        scores, rows = scan_above(reader, np.ones(1, np.float32), codes, 7.0, 7, 5.0)
+        none = scan_above(reader, np.ones(1, np.float32), codes, 14.0, 7, 5.0)
+    assert dict(zip(rows.tolist(), scores.tolist())) == {10: 8, 12: 10, 14: 12, 16: 14}
+    assert [len(part) for part in none] == [0, 0]
+    assert (scores.dtype, rows.dtype, none[0].dtype, none[1].dtype) == (np.float32, np.int64, np.float32, np.int64)
