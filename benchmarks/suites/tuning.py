@@ -19,16 +19,17 @@ from benchmarks.case import Case, Contender, LeftOut, Measure, Metrics
 
 SHOWN = ("recall_mean", "recall_least", "image_recall_mean", "seconds")
 PEER = "RETRIEVAL_BENCH_AUTOFAISS_PYTHON"
-FACTORY, K, SLACK = "IVF256,Flat", 10, 0.01
+K, SLACK = 10, 0.01
 TARGETS = (0.9, 0.95, 0.99)
 
 
 def cases(quick: bool) -> list[Case]:
-    n, queries, seeds = (3_000, 400, 1) if quick else (20_000, 4_000, 10)
+    n, queries, seeds = (3_000, 400, 1) if quick else (100_000, 4_000, 10)
+    factory = f"IVF{256 if quick else 1024},Flat"
     return [
         Case(
             name=f"tune to a recall of {target}",
-            settings={"n": n, "dim": 64, "queries": queries, "seeds": seeds, "factory": FACTORY,
+            settings={"n": n, "dim": 64, "queries": queries, "seeds": seeds, "factory": factory,
                       "target": target, "k": K},
             contenders={
                 "ours": Contender(tune_ours, ours=True),
