@@ -127,7 +127,7 @@ class VectorIndex:
                 f"An index on a GPU searches with k and nprobe up to {GPU_MAX_K}, got k={k}, "
                 f"nprobe={nprobe}. Ask for fewer, or open the index with device cpu."
             )
-        params = search_parameters(self.faiss_index, nprobe, ef_search)
+        params = search_parameters(self.faiss_index, nprobe, ef_search, k=wanted)
         with gpu_lock if self._on_gpu else nullcontext(), nprobe_in_parts(self.faiss_index, nprobe):
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
         return _matches(scores, rows, k)
