@@ -16,7 +16,8 @@ from indexes.errors import SpecError
 
 # The neighbours to choose from are found with IVF-PQ, which takes many vectors; few need no GPU.
 LEAST = 1024
-ITOPK = 64  # FAISS's own
+ITOPK = 64  # candidates, unless a search names others: FAISS's own
+MAX_K = 1024  # cuVS's limit; for more the CPU answers
 _LINKS = range(4, 129, 2)  # an HNSW graph has an even number on its lowest level; cuVS takes up to 224
 
 
@@ -48,6 +49,7 @@ def is_cagra(layer: faiss.Index) -> bool:
 
 
 def is_cagra_on_gpu(layer: faiss.Index) -> bool:
+    """Whether a layer is the copy of such a graph that answers on a GPU."""
     return hasattr(faiss, "GpuIndexCagra") and isinstance(layer, faiss.GpuIndexCagra)
 
 

@@ -72,7 +72,9 @@ def takes_nprobe(index: faiss.Index) -> bool:
 def takes_ef_search(index: faiss.Index) -> bool:
     """Whether efSearch means something: a graph to walk, or an IVF that finds its lists with one."""
     return any(
-        is_hnsw(layer) or is_cagra_on_gpu(layer) or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
+        is_hnsw(layer)
+        or is_cagra_on_gpu(layer)
+        or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
         for layer in layers(index)
     )
 
