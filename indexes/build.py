@@ -10,11 +10,13 @@ from typing import Any
 import faiss
 import numpy as np
 
-from indexes.device import gpus, to_device
+from indexes.cagra import LEAST, graph_by_gpu, is_cagra, links_of
+from indexes.device import gpus, to_device, why_not_cagra
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.index import VectorIndex
 from indexes.layers import is_ivf, is_on_gpu, layers, numbered
 from indexes.spec import IndexSpec
+from indexes.spread import gpu_resources
 from indexes.vectors import shape_of, unit_blocks
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ def build_index(
               shape whose row ranges can be sliced; float16 rows are brought back to unit length
     rows      (n,) int64, strictly increasing: the row numbers that a search returns, for
               instance with deleted rows left out; None numbers them 0..n-1
-    device    "auto", "cpu" or "gpu": where to build, and where the index then runs
+    device    "auto", "cpu" or "gpu": where to build, and where the index then runs; a GPU links
+              CAGRA wherever it runs then. Without one the CPU does, and a warning says so
     progress  called with (rows added, n) after every block
 
     The same vectors and spec train the same index (HNSW graphs depend on thread timing).
@@ -56,6 +59,8 @@ def build_index(
     least, most = training_needs(index)
     if not index.is_trained and n < least:
         raise SpecError(_too_few(spec, n, least))
+    if is_cagra(index):
+        return VectorIndex(to_device(_cagra(index, vectors, spec, rows, device, progress), device), spec)
     index = to_device(index, device)
     try:
         if not index.is_trained:
@@ -114,6 +119,30 @@ def add_vectors(
             f'FAISS could not add {m} vectors to "{index.spec.factory}". Build it anew.'
         ) from None
     return VectorIndex(faiss_index, index.spec)
+
+
+def _cagra(
+    empty: faiss.Index, vectors: Any, spec: IndexSpec, rows: np.ndarray | None, device: str,
+    progress: Progress | None,
+) -> faiss.Index:
+    """Return the graph over all vectors, on the CPU: linked by a GPU, or else by the CPU as in HNSW."""
+    n, _ = shape_of(vectors)
+    reason = why_not_cagra(n)
+    if reason is None:
+        whole = np.concatenate([block for _, block in unit_blocks(vectors)])  # (n, d)
+        try:
+            graph = graph_by_gpu(whole, links_of(spec.factory), gpu_resources(0), gpus()[0])
+        except RuntimeError:
+            reason = "the GPU could not build the graph, most likely for lack of memory"
+        else:
+            if progress is not None:
+                progress(n, n)
+            return graph if rows is None else numbered(graph, rows)
+    if device == "gpu":
+        raise VectorIndexError(f"device gpu was asked for, but {reason}. Use device cpu or auto.")
+    if n >= LEAST:
+        log.warning('"%s" is built on the CPU, as an HNSW graph: %s.', spec.factory, reason)
+    return _add(empty, vectors, n, rows, progress)
 
 
 def _add(

@@ -8,10 +8,11 @@ import threading
 
 import faiss
 
+from indexes import cagra
 from indexes.errors import VectorIndexError
 from indexes.layers import is_on_gpu, layers
 from indexes.matches import checked_count
-from indexes.spread import spread
+from indexes.spread import origin, spread
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,7 @@ GPU_MAX_K = 2048  # FAISS's limit on k, and on nprobe, for GPU indexes
 gpu_lock = threading.Lock()
 
 # Types that go to a GPU and come back as they were. SQfp16 is not among them: it comes back as
-# Flat, twice the size of what the spec asked for. Nor is CAGRA, the GPU's own graph in builds with
-# cuVS: FAISS has no factory string to ask for it with.
+# Flat, twice the size of what the spec asked for. Nor is RaBitQ: cuVS has it, FAISS no class for it.
 _MOVABLE = {
     faiss.IndexIDMap,
     faiss.IndexPreTransform,
@@ -34,6 +34,7 @@ _MOVABLE = {
     faiss.IndexIVFFlat,
     faiss.IndexIVFScalarQuantizer,
     faiss.IndexIVFPQ,
+    faiss.IndexHNSWCagra,
 }
 
 
@@ -74,13 +75,13 @@ def to_device(index: faiss.Index, device: str = "auto") -> faiss.Index:
 
     Of several GPUs each gets a copy of the index and answers its share of the queries; where that
     is too large for one, each gets its share of the vectors. An empty index, to be trained and
-    filled, goes to the first. CUDA_VISIBLE_DEVICES says which GPUs there are.
+    filled, goes to the first, and so does CAGRA. CUDA_VISIBLE_DEVICES says which GPUs there are.
     Raises VectorIndexError on an unknown device, or "gpu" where it cannot be had.
     """
     if device not in DEVICES:
         raise VectorIndexError(f'device must be one of {", ".join(DEVICES)}, got "{device}".')
     if device == "cpu":
-        return faiss.index_gpu_to_cpu(index) if is_on_gpu(index) else index
+        return origin(index) or faiss.index_gpu_to_cpu(index) if is_on_gpu(index) else index
     if is_on_gpu(index):
         return index
     reason = _why_not_on_gpu(index)
@@ -104,9 +105,17 @@ def _why_not_on_gpu(index: faiss.Index) -> str | None:
         if type(layer) not in _MOVABLE:
             return (
                 f"FAISS has no GPU version of {type(layer).__name__} that can be saved again "
-                '(it has for "Flat" and for "IVF" with "Flat", "SQ" or "PQ")'
+                '(it has for "Flat", for "IVF" with "Flat", "SQ" or "PQ", and CAGRA)'
             )
-    return None
+    return why_not_cagra(index.ntotal) if any(map(cagra.is_cagra, layers(index))) else None
+
+
+def why_not_cagra(n: int) -> str | None:
+    """Return why a CAGRA graph of n vectors is nothing for a GPU here; None where one can have it."""
+    if gpu_count() == 0:
+        return _NO_GPU
+    few = f"CAGRA pays from {cagra.LEAST} vectors on, and there are {n}"
+    return cagra.missing() or (few if n < cagra.LEAST else None)
 
 
 def gpus() -> list[int]:

@@ -9,10 +9,11 @@ from typing import Any
 import faiss
 import numpy as np
 
+from indexes.cagra import MAX_K, is_cagra_on_gpu
 from indexes.device import GPU_MAX_K, gpu_lock, to_device
 from indexes.errors import SpecError, VectorIndexError
 from indexes.filtered import search_allowed
-from indexes.layers import is_on_gpu, takes_ef_search, takes_nprobe
+from indexes.layers import is_on_gpu, layers, takes_ef_search, takes_nprobe
 from indexes.matches import Matches, checked_count, no_matches, ranked
 from indexes.parameters import nprobe_in_parts, search_parameters
 from indexes.scan import scan
@@ -122,12 +123,14 @@ class VectorIndex:
         if allowed is not None:
             found = search_allowed(self._on_cpu, queries, wanted, allowed, nprobe, ef_search)
             return _matches(*found, k)
+        if wanted > MAX_K and any(map(is_cagra_on_gpu, layers(self.faiss_index))):
+            return self.on("cpu").search(queries, k, ef_search=ef_search)
         if self._on_gpu and max(wanted, nprobe or 1) > GPU_MAX_K:
             raise VectorIndexError(
                 f"An index on a GPU searches with k and nprobe up to {GPU_MAX_K}, got k={k}, "
                 f"nprobe={nprobe}. Ask for fewer, or open the index with device cpu."
             )
-        params = search_parameters(self.faiss_index, nprobe, ef_search)
+        params = search_parameters(self.faiss_index, nprobe, ef_search, k=wanted)
         with gpu_lock if self._on_gpu else nullcontext(), nprobe_in_parts(self.faiss_index, nprobe):
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
         return _matches(scores, rows, k)

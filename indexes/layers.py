@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 
+from indexes.cagra import is_cagra_on_gpu
+
 # CPU-only builds of FAISS have no GPU classes.
 _IVF = (faiss.IndexIVF, *([faiss.GpuIndexIVF] if hasattr(faiss, "GpuIndexIVF") else []))
 _GPU = (faiss.GpuIndex,) if hasattr(faiss, "GpuIndex") else ()
@@ -68,9 +70,11 @@ def takes_nprobe(index: faiss.Index) -> bool:
 
 
 def takes_ef_search(index: faiss.Index) -> bool:
-    """Whether efSearch means something: an HNSW graph, or an IVF that finds its lists with one."""
+    """Whether efSearch means something: a graph to walk, or an IVF that finds its lists with one."""
     return any(
-        is_hnsw(layer) or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
+        is_hnsw(layer)
+        or is_cagra_on_gpu(layer)
+        or (isinstance(layer, faiss.IndexIVF) and takes_ef_search(layer.quantizer))
         for layer in layers(index)
     )
 

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 
 from indexes.build import build_index
+from indexes.cagra import is_cagra_on_gpu
 from indexes.device import GPU_MAX_K
 from indexes.errors import VectorIndexError
 from indexes.index import VectorIndex
@@ -56,8 +57,8 @@ class OperatingPoint:
 def operating_points(index: VectorIndex) -> list[OperatingPoint]:
     """Return the settings worth trying for a curve of recall against latency, cheapest first.
 
-    IVF: nprobe 1, 2, 4, ... up to all lists, thinned out to 8; HNSW: efSearch 16, 32, ... 512;
-    the spec's own value among them. Any other index has one point, which sets nothing.
+    IVF: nprobe 1, 2, 4, ... up to all lists, thinned out to 8; HNSW and CAGRA: efSearch 16, 32,
+    ... 512; the spec's own value among them. Any other index has one point, which sets nothing.
     """
     spec = index.spec
     for layer in layers(index.faiss_index):
@@ -66,7 +67,7 @@ def operating_points(index: VectorIndex) -> list[OperatingPoint]:
             doublings = [2**i for i in range(most.bit_length()) if 2**i < most]
             own = None if spec.nprobe is None else min(spec.nprobe, most)
             return [OperatingPoint(nprobe=n) for n in _thinned([*doublings, most], own)]
-        if is_hnsw(layer):
+        if is_hnsw(layer) or is_cagra_on_gpu(layer):
             values = _thinned(_EF_SEARCHES, spec.ef_search)
             return [OperatingPoint(ef_search=ef) for ef in values]
     return [OperatingPoint()]

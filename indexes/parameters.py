@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import faiss
 
+from indexes.cagra import ITOPK, is_cagra_on_gpu
 from indexes.layers import is_hnsw, is_in_parts, is_ivf, layers, parts
 
 
@@ -17,13 +18,17 @@ def search_parameters(
     ef_search: int | None,
     selector: faiss.IDSelector | None = None,
     share: float = 1.0,
+    k: int = 1,
 ) -> faiss.SearchParameters | None:
     """Return the settings of a search; None leaves the index's own in force.
 
     selector  which positions count; the innermost layer must take selectors, see takes_selector()
     share     of all vectors that count: so many times fewer are met on the way, so that it takes
               as many times more lists, or candidates, to find as much
+    k         results per query: CAGRA on a GPU must be told to keep as many; others see to it
     """
+    if any(map(is_cagra_on_gpu, layers(index))):
+        return faiss.SearchParametersCagra(itopk_size=max(ef_search or ITOPK, k))
     if nprobe is None and ef_search is None and selector is None:
         return None
     layer = next(layers(index))

@@ -21,9 +21,11 @@ class IndexSpec:
     """What to build, and the search parameters to use unless a search names others.
 
     factory    FAISS factory string; github.com/facebookresearch/faiss/wiki/The-index-factory
+               Also "CAGRA32", the GPU's own graph with so many links of each vector: see cagra.py
     metric     "inner_product", which is the cosine for unit vectors
     nprobe     inverted lists visited by an IVF index; None leaves FAISS's own value, 1
-    ef_search  candidates kept while walking an HNSW graph; None leaves FAISS's own value, 16
+    ef_search  candidates kept while walking a graph, HNSW or CAGRA; None leaves FAISS's own value,
+               16, or 64 on a GPU
     refine     candidates for each result, which are compared anew with the vectors themselves:
                see RefinedIndex; None takes the codes' word
     seed       of the training sample and of k-means
@@ -106,10 +108,7 @@ class IndexSpec:
         if re.search(r"[A-Za-z]0(?!\d)|HNSW1(?!\d)", self.factory):
             # FAISS accepts some of these, and ends the process when the first vector is added.
             raise SpecError(f'"{self.factory}" asks for too few lists, links or parts to work.')
-        try:
-            index = faiss.index_factory(dim, self.factory, faiss.METRIC_INNER_PRODUCT)
-        except (RuntimeError, MemoryError) as error:
-            raise SpecError(self._explain(str(error), dim)) from None
+        index = self._made(dim)
         for layer in layers(index):
             if isinstance(layer, faiss.IndexIDMap):
                 raise SpecError(
@@ -125,9 +124,22 @@ class IndexSpec:
         if self.ef_search is not None and not takes_ef_search(index):
             raise SpecError(
                 f'ef_search={self.ef_search} means nothing to "{self.factory}": only HNSW indexes '
-                "walk a graph. Leave it None."
+                "and CAGRA walk a graph. Leave it None."
             )
         return index
+
+    def _made(self, dim: int) -> faiss.Index:
+        import faiss
+
+        from indexes.cagra import empty_graph, links_of
+
+        links = links_of(self.factory)
+        if links is not None:
+            return empty_graph(dim, links)
+        try:
+            return faiss.index_factory(dim, self.factory, faiss.METRIC_INNER_PRODUCT)
+        except (RuntimeError, MemoryError) as error:
+            raise SpecError(self._explain(str(error), dim)) from None
 
     def _explain(self, faiss_says: str, dim: int) -> str:
         """Say in our words what FAISS says in C++."""

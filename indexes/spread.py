@@ -14,6 +14,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from indexes.cagra import is_cagra
 from indexes.layers import layers, numbered, unmapped
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,17 @@ log = logging.getLogger(__name__)
 def spread(index: faiss.Index, gpus: list[int]) -> faiss.Index:
     """Return the index on GPUs: a copy on each if that fits, otherwise a share of its vectors.
 
+    CAGRA goes to the first alone: FAISS hands no search parameters on to copies or shares.
+
     index  on the CPU, of types that FAISS has GPU versions of
     gpus   their numbers
 
     Raises RuntimeError if they have too little memory.
     """
+    if any(map(is_cagra, layers(index))):
+        copy = _copied(index, 0, gpus[0])
+        copy.referenced_objects = [index]  # FAISS leaves the vectors where they were: see origin()
+        return copy
     if len(gpus) == 1:
         return _copied(index, 0, gpus[0])
     layer = next(layers(index))
@@ -43,6 +50,12 @@ def spread(index: faiss.Index, gpus: list[int]) -> faiss.Index:
     shared_out = _sharded(layer, gpus)
     log.info("The vectors are shared out among %d GPUs: one has no room for all.", len(gpus))
     return shared_out
+
+
+def origin(index: faiss.Index) -> faiss.Index | None:
+    """Return the index on the CPU that CAGRA on a GPU is a copy of; None for others."""
+    is_copy = any(map(is_cagra, layers(index)))
+    return index.referenced_objects[0] if is_copy else None
 
 
 def _replicated(index: faiss.Index, gpus: list[int]) -> faiss.Index:
@@ -88,10 +101,10 @@ def _part(index: faiss.Index, start: int, stop: int) -> faiss.Index:
 
 
 def _copied(index: faiss.Index, place: int, gpu: int) -> faiss.Index:
-    return faiss.index_cpu_to_gpu(_gpu_resources(place), gpu, index)
+    return faiss.index_cpu_to_gpu(gpu_resources(place), gpu, index)
 
 
 @functools.cache
-def _gpu_resources(place: int) -> Any:
+def gpu_resources(place: int) -> Any:
     """Scratch memory, reserved once for all indexes at a place in the list of GPUs."""
     return faiss.StandardGpuResources()

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 # their own.
 INDEXES = [
     "indexes.errors",
+    "indexes.cagra",
     "indexes.matches  indexes.vectors  indexes.layers  indexes.threads  indexes.scanner",
     "indexes.suggest  indexes.spread",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"

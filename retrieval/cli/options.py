@@ -105,7 +105,7 @@ class _Bytes(click.ParamType):
 index_factory = click.option(
     "--index", "factory", metavar="auto|FACTORY",
     help="How vectors are searched: auto (exactly, while that is quick), or a FAISS factory string such as "
-    "Flat, HNSW32 or IVF1024,PQ64x4fs.  [default: as the last run, at first auto]",
+    "Flat, HNSW32 or IVF1024,PQ64x4fs, or CAGRA32, a GPU's graph.  [default: as the last run, at first auto]",
 )
 index_memory = click.option(
     "--memory", type=_Bytes(), metavar="SIZE",

@@ -107,7 +107,7 @@ def test_gpu_without_a_gpu_is_an_error(flat: faiss.Index) -> None:
         to_device(flat, "gpu")
 
 
-@pytest.mark.parametrize("factory", ["HNSW32", "SQfp16", "SQ8,RFlat"])
+@pytest.mark.parametrize("factory", ["HNSW32", "SQfp16", "SQ8,RFlat", "IVF16,RaBitQ", "IVF16,RaBitQfs"])
 def test_a_type_without_a_gpu_version_stays(
     factory: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
