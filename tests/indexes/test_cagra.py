@@ -263,7 +263,7 @@ def test_a_gpu_builds_and_searches_it(
     on_cpu = index.on("cpu")
     opened = load_index(path, SPEC, device="cpu")
     for one in (index, on_cpu, opened, opened.on("gpu")):
-        assert recall(one, vectors, queries) > 0.95
+        assert recall(one, vectors, queries) > 0.9
         assert recall(one, vectors, queries[:1]) > 0.75
     assert on_cpu.device == opened.device == "cpu"
     np.testing.assert_array_equal(opened.search(queries, 10).rows, on_cpu.search(queries, 10).rows)
@@ -291,5 +291,5 @@ def test_what_the_cpu_linked_is_searched_on_a_gpu(unit_vectors: Callable[..., np
     by_cpu.faiss_index.add(vectors)
     assert recall(by_cpu.on("gpu"), vectors, queries) > 0.9
     grown = add_vectors(build_index(vectors[:5000], SPEC, device="cpu"), vectors[5000:], np.arange(5000, 6000))
-    assert recall(grown, vectors, queries) > 0.95
+    assert recall(grown, vectors, queries) > 0.9
     assert recall(grown.on("gpu"), vectors, queries) > 0.9
