@@ -25,7 +25,7 @@ GPU_MAX_K = 2048  # FAISS's limit on k, and on nprobe, for GPU indexes
 gpu_lock = threading.Lock()
 
 # Types that go to a GPU and come back as they were. SQfp16 is not among them: it comes back as
-# Flat, twice the size of what the spec asked for. Nor is RaBitQ: cuVS has it, FAISS no class for it.
+# Flat, twice the size of what the spec asked for. Nor is RaBitQ: FAISS 1.15 has it for no GPU.
 _MOVABLE = {
     faiss.IndexIDMap,
     faiss.IndexPreTransform,

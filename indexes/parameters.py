@@ -25,10 +25,12 @@ def search_parameters(
     selector  which positions count; the innermost layer must take selectors, see takes_selector()
     share     of all vectors that count: so many times fewer are met on the way, so that it takes
               as many times more lists, or candidates, to find as much
-    k         results per query: CAGRA on a GPU must be told to keep as many; others see to it
+    k         results per query: a graph's walk must keep as many candidates
     """
     if any(map(is_cagra_on_gpu, layers(index))):
         return faiss.SearchParametersCagra(itopk_size=max(ef_search or ITOPK, k))
+    if any(is_hnsw(layer) and (ef_search or layer.hnsw.efSearch) < k for layer in layers(index)):
+        ef_search = k  # with fewer FAISS leaves places empty
     if nprobe is None and ef_search is None and selector is None:
         return None
     layer = next(layers(index))

@@ -12,6 +12,7 @@ from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexEr
 from indexes.exact import exact_search
 from indexes.index import VectorIndex
 from indexes.matches import Matches
+from indexes.recall import ann_recall_at_k
 from indexes.spec import IndexSpec
 
 
@@ -174,6 +175,18 @@ def test_nprobe_above_the_number_of_lists_visits_all(
     index = build_index(corpus, IndexSpec("IVF16,Flat"), device="cpu")
     oracle = exact_search(corpus, queries, 10)
     np.testing.assert_array_equal(index.search(queries, 10, nprobe=999).rows, oracle.rows)
+
+
+@pytest.mark.parametrize("ef_search", [None, 16])
+@pytest.mark.parametrize("factory", ["HNSW32", "L2norm,HNSW32", "HNSW32,RFlat", "CAGRA32"])
+def test_a_graph_keeps_as_many_candidates_as_there_are_results(
+    factory: str, ef_search: int | None, unit_vectors: UnitVectors
+) -> None:
+    vectors, queries = unit_vectors(3000, seed=1), unit_vectors(20, seed=2)
+    index = build_index(vectors, IndexSpec(factory, ef_search=ef_search), device="cpu")
+    found, truth = index.search(queries, 500), exact_search(vectors, queries, 500)
+    assert (found.rows >= 0).all()
+    assert ann_recall_at_k(found.rows, truth, 500).mean() > 0.98
 
 
 @pytest.mark.parametrize("factory", ["HNSW4", "L2norm,HNSW4", "HNSW4,RFlat"])
