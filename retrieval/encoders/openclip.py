@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 
 from retrieval.encoders import coca, hub, preprocess, recurrent, relevance
-from retrieval.encoders.batches import Batches
+from retrieval.encoders.batches import Batches, one_thread
 from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.fingerprint import fingerprint
 from retrieval.encoders.fold import fold_batch_norms
@@ -91,7 +91,7 @@ class OpenClipEncoder:
         if not len(prepared):
             return np.empty((0, self.dim), np.float32)
         prepared = [preprocess.as_tensor(one) if isinstance(one, np.ndarray) else one for one in prepared]
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread() if self.is_fast else nullcontext():
             return _checked(self._batches.embed(prepared, self._embed_pixels), self.name)
 
     def _embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:  # (n, 3, height, width) -> (n, d)

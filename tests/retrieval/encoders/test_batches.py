@@ -94,3 +94,23 @@ def test_more_than_go_at_once_come_back_in_order():
     images = list(torch.arange(600 * 3).view(600, 3, 1, 1))
     found = Batches(torch.device("cpu"), "none").embed(images, lambda pixels: pixels.flatten(1))
     assert torch.equal(found, torch.arange(600 * 3).view(600, 3))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_beside_a_gpu_the_cpu_works_in_one_thread(builtin_encoder, prepared, monkeypatch, fast):
+    """The device is faked: what is looked at is how many threads torch has while a model runs, and after it."""
+    embed, during = builtin_encoder._model.encode_image, []
+
+    def embed_and_note(pixels):
+        during.append(torch.get_num_threads())
+        return embed(pixels)
+
+    monkeypatch.setattr(builtin_encoder._model, "encode_image", embed_and_note)
+    monkeypatch.setattr(type(builtin_encoder), "is_fast", fast)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        builtin_encoder.encode_prepared(prepared[:2])
+        assert (during, torch.get_num_threads()) == ([1 if fast else 3], 3)
+    finally:
+        torch.set_num_threads(before)
