@@ -111,7 +111,7 @@ class FlatIndex:
             possible, complete = near.possible(wanted)
             complete |= every
             done = asked[complete]
-            best = best_of(rows, near, possible & complete[:, None], exact[asked], wanted)
+            best = best_of(rows, near.rows, possible & complete[:, None], exact[asked], wanted)
             found.scores[done, :wanted] = best.scores[complete]
             found.rows[done, :wanted] = best.rows[complete]
             return complete

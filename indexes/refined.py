@@ -16,6 +16,8 @@ from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 
+_AT_ONCE = 128  # candidates of all queries
+
 
 class RefinedIndex:
     """Looks for candidates in an index of small codes, then scores them exactly where they lie.
@@ -29,8 +31,8 @@ class RefinedIndex:
 
         index    finds candidates; its rows are those of `vectors`, its spec says refine
         vectors  (n, d) float16 unit rows: an array, a memory map, or anything with a dtype and a
-                 shape whose row ranges can be sliced. What has a method take_halves(rows), which
-                 returns chosen rows (m,) as float16 (m, d), is read faster
+                 shape whose row ranges can be sliced. What has a method take_halves(rows, room),
+                 which returns chosen rows (m,) as float16 (m, d), is read faster
 
         Raises SpecError if the spec does not refine, VectorError on another dtype or shape,
         VectorIndexError if there are fewer vectors than the index has.
@@ -115,9 +117,11 @@ class RefinedIndex:
         if len(queries) == 0 or self.n == 0:
             return no_matches(len(queries), k)
         exact = unit_doubles(queries)
-        near = compare(self._rows, exact.astype(np.float32), found.rows)
-        possible, _ = near.possible(k)
-        return best_of(self._rows, near, possible, exact, k)
+        possible = found.rows >= 0
+        if possible.sum() > _AT_ONCE:  # else a second look at some takes longer than one good look at all
+            found = compare(self._rows, exact.astype(np.float32), found.rows)
+            possible, _ = found.possible(k)
+        return best_of(self._rows, found.rows, possible, exact, k)
 
     def search_exhaustively(self, queries: Any, k: int) -> Matches:
         """Return what exact search over the indexed vectors does: refining leaves no loss of codes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows
+from indexes.candidates import Rows
 from indexes.matches import Matches, ranked_less_bias
 from indexes.threads import in_threads, threads
 from indexes.vectors import UNIT_TOLERANCE, as_unit_rows
@@ -15,18 +15,19 @@ _PAIRS_AT_ONCE = 128  # in float64 they stay in the processor's cache
 def unit_doubles(rows: np.ndarray) -> np.ndarray:
     """Return rows (m, d) in float64, of unit length in that precision."""
     exact = rows.astype(np.float64)
-    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    exact /= np.sqrt(np.einsum("md,md->m", exact, exact))[:, None]  # norm() takes nine times as long
     return exact
 
 
 def best_of(
-    rows: Rows, near: Candidates, possible: np.ndarray, queries: np.ndarray, k: int
+    rows: Rows, near: np.ndarray, possible: np.ndarray, queries: np.ndarray, k: int
 ) -> Matches:
     """Return the k best of the possible candidates by their true scores, rounded to float32.
 
     Where rows have a bias it counts for the order, and the scores returned are without it.
 
-    possible  (q, w) bool: the candidates to look at; w >= k
+    near      (q, w) int64 row numbers, w >= k
+    possible  (q, w) bool: those to look at
     queries   (q, d) float64, unit rows
 
     Raises VectorError on a row that is not of unit length.
@@ -34,7 +35,7 @@ def best_of(
     # Candidates come by their rough scores: the last columns are of no query's best.
     width = max(k, int(np.flatnonzero(possible.any(axis=0)).max(initial=-1)) + 1)
     possible = possible[:, :width]
-    numbers = np.where(possible, near.rows[:, :width], -1)
+    numbers = np.where(possible, near[:, :width], -1)
     scores = np.full(numbers.shape, -np.inf, dtype=np.float32)
     lines, columns = np.nonzero(possible)  # (m,)
     scores[lines, columns] = _cosines(rows, queries, lines, numbers[lines, columns])

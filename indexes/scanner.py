@@ -46,6 +46,31 @@ def scan_block(
     )
 
 
+def scan_each(
+    scanner: Any, queries: np.ndarray, blocks: np.ndarray, heaps: np.ndarray, rows: np.ndarray
+) -> None:
+    """Do what `scan_block` does, for each query (q, d) with a block and a heap of its own.
+
+    blocks (q, b, d); heaps, rows (q, w); all C-contiguous within a line. Rows are numbered from 0 in each block.
+    """
+    size, width = blocks.shape[1], heaps.shape[1]
+    numbers = np.arange(size)
+    of_block = faiss.swig_ptr(numbers)
+    scanner.set_list(0, 0.0)
+    for query, block, heap, row in zip(*map(_addresses, (queries, blocks, heaps, rows))):
+        scanner.set_query(faiss.cast_integer_to_float_ptr(query))
+        scanner.scan_codes(
+            size, faiss.cast_integer_to_uint8_ptr(block), of_block,
+            faiss.cast_integer_to_float_ptr(heap), faiss.cast_integer_to_idx_t_ptr(row), width,
+        )
+
+
+def _addresses(lines: np.ndarray) -> range:
+    """Where each line of an array begins."""
+    start, stride = lines.ctypes.data, lines.strides[0]
+    return range(start, start + len(lines) * stride, stride)
+
+
 def scan_above(
     scanner: Any, query: np.ndarray, block: np.ndarray, least: float, first_row: int = 0, added: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:

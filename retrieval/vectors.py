@@ -64,13 +64,14 @@ class VectorStore:
         taken /= np.linalg.norm(taken, axis=1, keepdims=True)
         return taken
 
-    def take_halves(self, rows: np.ndarray) -> np.ndarray:
-        """Chosen rows as they are stored: float16 (m, d), in the order given."""
-        taken = np.empty((len(rows), self.dim), np.float16)
+    def take_halves(self, rows: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
+        """Chosen rows as they are stored: float16 (m, d), in the order given; in `room` if given."""
+        taken = np.empty((len(rows), self.dim), np.float16) if room is None else room
         shards = np.asarray(rows) // self.shard_rows
-        for shard in np.unique(shards):
+        for shard in np.unique(shards).tolist():
+            stored = np.asarray(self._map(shard))  # the class for mapped files is slower
             chosen = np.flatnonzero(shards == shard)
-            taken[chosen] = self._map(int(shard))[rows[chosen] % self.shard_rows]
+            taken[chosen] = stored[rows[chosen] - shard * self.shard_rows]
         return taken
 
     def chosen(self, rows: np.ndarray) -> ChosenRows:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows
+from indexes.candidates import Rows
 from indexes.rescoring import best_of, unit_doubles
 
 # Four rows of the plane: east, north, and two between that float16 keeps apart.
@@ -10,15 +10,9 @@ STORED = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.6, 0.8]], np.float16)
 ROWS = Rows(STORED, 4, 2, None)
 
 
-def near(rows: list[list[int]]) -> Candidates:
-    scores = np.zeros((len(rows), len(rows[0])), np.float32)
-    beyond = np.full(len(rows), -np.inf, np.float32)
-    return Candidates(scores, np.array(rows), beyond, fixed=np.zeros((len(rows), 1)), share=0.0)
-
-
 def test_true_scores_decide_and_equal_ones_come_by_lower_row() -> None:
     queries = unit_doubles(np.array([[2.0, 0.0], [0.0, 3.0]]))
-    found = best_of(ROWS, near([[3, 1, 2, 0], [0, 1, 2, 3]]), np.ones((2, 4), bool), queries, 3)
+    found = best_of(ROWS, np.array([[3, 1, 2, 0], [0, 1, 2, 3]]), np.ones((2, 4), bool), queries, 3)
     assert found.rows.tolist() == [[0, 2, 3], [1, 2, 3]]
     # The stored row is (0.60009765625, 0.7998046875), and its cosines those of its direction.
     east, north = 0.60009765625 / np.hypot(0.60009765625, 0.7998046875), 0.7998046875
@@ -29,12 +23,12 @@ def test_true_scores_decide_and_equal_ones_come_by_lower_row() -> None:
 
 def test_what_is_not_possible_is_no_result() -> None:
     possible = np.array([[False, True, True, False]])
-    found = best_of(ROWS, near([[0, 1, 2, 3]]), possible, np.array([[1.0, 0.0]]), 3)
+    found = best_of(ROWS, np.array([[0, 1, 2, 3]]), possible, np.array([[1.0, 0.0]]), 3)
     assert found.rows.tolist() == [[2, 1, -1]]
     assert found.scores[0, 1:].tolist() == [0.0, -np.inf]
 
 
 def test_nothing_is_possible() -> None:
     none = np.zeros((1, 4), bool)
-    found = best_of(ROWS, near([[-1, -1, -1, -1]]), none, np.array([[1.0, 0.0]]), 2)
+    found = best_of(ROWS, np.array([[-1, -1, -1, -1]]), none, np.array([[1.0, 0.0]]), 2)
     assert found.rows.tolist() == [[-1, -1]]

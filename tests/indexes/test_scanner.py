@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from indexes.matches import no_matches
-from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
+from indexes.scanner import BYTES, scan_above, scan_block, scan_each, scanner, selecting
 
 
 @pytest.mark.parametrize("dim", [5, 24, 64, 128, 1024])
@@ -51,3 +51,15 @@ def test_all_above_a_score_are_found_with_what_is_added() -> None:
     assert dict(zip(rows.tolist(), scores.tolist())) == {10: 8, 12: 10, 14: 12, 16: 14}
     assert [len(part) for part in none] == [0, 0]
     assert (scores.dtype, rows.dtype, none[0].dtype, none[1].dtype) == (np.float32, np.int64, np.float32, np.int64)
+
+
+def test_each_query_scans_a_block_of_its_own() -> None:
+    random = np.random.default_rng(0)
+    queries, blocks = random.standard_normal((6, 8)).astype(np.float32), random.standard_normal((3, 5, 8)).astype(np.float16)
+    scores, rows = no_matches(3, 4)
+    with scanner(8) as reader:
+        scan_each(reader, queries[::2], blocks, scores, rows)  # lines need not follow each other
+    exact = np.einsum("qd,qbd->qb", queries[::2].astype(np.float64), blocks.astype(np.float64))
+    for line in range(3):
+        assert set(rows[line].tolist()) == set(np.argsort(-exact[line])[:4].tolist())
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, rows, axis=1), atol=1e-5)
