@@ -177,7 +177,7 @@ class Indexed:
     def _tuned(
         self, record: IndexRecord, index: VectorIndex, stored: Stored, encode: Encode | None
     ) -> IndexRecord:
-        queries = self._queries_or_none(encode)
+        queries = self._queries_or_none(encode, "the index was not tuned")
         if queries is None:
             return record
         target, rows = record.wanted.target_recall, index.rows
@@ -187,15 +187,15 @@ class Indexed:
                     self.path, spec.factory, target, tuning.text[0])
         return replace(record, spec=spec, tuning=tuning)
 
-    def _queries_or_none(self, encode: Encode | None) -> TextQueries | None:
+    def _queries_or_none(self, encode: Encode | None, otherwise: str) -> TextQueries | None:
         try:
             return self._queries(encode)
         except RetrievalError as error:
-            log.log(NOTICE, "%s: the index was not tuned, as no texts could be encoded. %s", self.path, error)
+            log.log(NOTICE, "%s: %s, as no texts could be encoded. %s", self.path, otherwise, error)
             return None
 
     def _texts(self, encode: Encode | None) -> np.ndarray | None:
-        queries = self._queries_or_none(encode)
+        queries = self._queries_or_none(encode, "exact search was not fitted to words")
         return None if queries is None else queries.vectors
 
     def _queries(self, encode: Encode | None) -> TextQueries | None:

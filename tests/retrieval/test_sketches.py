@@ -13,6 +13,7 @@ from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.compact import compact
 from retrieval.documents import Document, FileState
+from retrieval.errors import NOTICE, EncoderError
 from retrieval.manifest import EncoderRecord, IndexChoice, Manifest
 from retrieval.vectors import VectorStore
 
@@ -191,3 +192,13 @@ def test_rows_off_unit_length_are_searched_without(path, caplog):
     refresh(path)
     assert not file_of(path).exists()
     assert "exact search is not made faster. vectors row 1993 has norm 2" in caplog.text
+
+
+def test_where_no_text_can_be_encoded_the_sketch_is_made_without_and_that_is_said(path, caplog):
+    def fails(texts):
+        raise EncoderError("The weights are gone.")
+
+    with caplog.at_level(NOTICE):
+        refresh(path, fails)
+    assert "exact search was not fitted to words, as no texts could be encoded. The weights are gone." in caplog.text
+    assert "tuned" not in caplog.text and sketch_in_use(path) is not None
