@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -221,3 +222,20 @@ def test_comparing_errs_by_no_more_than_it_says(unit_vectors: Any) -> None:
     true = np.einsum("qd,qwd->qw", queries.astype(np.float64), exact[found.rows])
     assert (np.abs(true - found.scores) <= found.fixed + found.share * np.abs(found.scores)).all()
     assert (np.diff(found.scores, axis=1) <= 0).all()
+
+
+def test_rows_are_gathered_as_they_are_asked_for(tmp_path: Path) -> None:
+    """From an array, a mapped file, and what can only be sliced; into room that is there, and new."""
+    stored = np.arange(24, dtype=np.float16).reshape(6, 4)
+    np.save(tmp_path / "rows.npy", stored)
+
+    class Sliced:
+        def __getitem__(self, rows: slice) -> np.ndarray:
+            return stored[rows]
+
+    for vectors in (stored, np.load(tmp_path / "rows.npy", mmap_mode="r"), Sliced()):
+        rows, numbers = Rows(vectors, 6, 4, None), np.array([5, 0, 0, 3])
+        room = np.zeros((4, 4), np.float16)
+        assert rows.gather(numbers, room) is room
+        for found in (room, rows.gather(numbers)):
+            assert (found.dtype, found.tolist()) == (np.float16, stored[numbers].tolist())

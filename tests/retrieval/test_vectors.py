@@ -144,6 +144,14 @@ class TestReading:
         assert taken.dtype == np.float32
         np.testing.assert_allclose(taken, vectors[rows], atol=5e-4)
 
+    def test_halves_are_taken_into_room_that_is_there(self, store):
+        vectors = unit(10)
+        commit(store, vectors)
+        rows = np.array([9, 0, 4, 4, 7])
+        room = np.zeros((5, DIM), np.float16)
+        assert store.take_halves(rows, room) is room
+        np.testing.assert_array_equal(room, vectors.astype(np.float16)[rows])
+
     def test_take_gives_unit_length_though_float16_does_not(self, folder):
         store = VectorStore(folder, 64, 0, shard_rows=4)
         commit(store, unit(10, dim=64))
