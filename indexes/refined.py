@@ -16,7 +16,7 @@ from indexes.rescoring import best_of, unit_doubles
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 
-_AT_ONCE = 128  # candidates of all queries
+_FEW = 128  # candidates of all queries: scored at once, without a rough look that leaves some out
 
 
 class RefinedIndex:
@@ -118,7 +118,7 @@ class RefinedIndex:
             return no_matches(len(queries), k)
         exact = unit_doubles(queries)
         possible = found.rows >= 0
-        if possible.sum() > _AT_ONCE:  # else a second look at some takes longer than one good look at all
+        if possible.sum() > _FEW:
             found = compare(self._rows, exact.astype(np.float32), found.rows)
             possible, _ = found.possible(k)
         return best_of(self._rows, found.rows, possible, exact, k)

@@ -76,7 +76,7 @@ def scan_above(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores (m,) float32 and rows (m,) of all in the block (b, d) that score more than `least`.
 
-    Arguments are as for `scan_block`, and faster than that for many rows.
+    Takes what `scan_block` takes, and is faster where many rows do.
     """
     found = faiss.RangeSearchResult(1)
     partial = faiss.RangeSearchPartialResult(found)

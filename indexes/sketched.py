@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, float32_error, largest, scan
+from indexes.candidates import Candidates, Rows, float32_error, largest_bias, scan
 from indexes.matches import no_matches
 from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
 from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
@@ -60,7 +60,7 @@ class _Search:
         if rows.bias is not None:
             self.lowest[:] = [rows.bias[piece.start : piece.stop].min() for _, piece in self.blocks]
         added = self.asked.added[: len(self.blocks)] - self.lowest
-        self.added = added + _ROUNDING * (1 + largest(rows.bias) + np.abs(added))
+        self.added = added + _ROUNDING * (1 + largest_bias(rows.bias) + np.abs(added))
 
     def candidates(self, every: Rows, k: int) -> Candidates | None:
         """What `reached` returns. every: the rows, and those behind the sketch"""
