@@ -16,7 +16,7 @@ from retrieval.collection import Collection
 from retrieval.conditions import Condition, all_of
 from retrieval.errors import QueryError
 from retrieval.query import Query, parse
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.types import Hit
 from retrieval.where import every
 

@@ -30,21 +30,20 @@ from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
 from retrieval.errors import CollectionError, QueryError
-from retrieval.fusion import SUM
 from retrieval.indexed import INDEX_FILES, Indexed, SearchableIndex, is_flat
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
-from retrieval.rank.refinement import AUTO, Refinement
 from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
 from retrieval.rank.rerank import Reranker
 from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import in_sentences
 from retrieval.results import Results
-from retrieval.searching import Nearest, Wanted, found_hits, refined_hits
+from retrieval.searching import Nearest, found_hits, refined_hits
 from retrieval.tuning import Encode
-from retrieval.types import CAPTIONS, IMAGES, Encoder, Hit, TextEncoder
+from retrieval.types import CAPTIONS, IMAGES, SUM, Encoder, Hit, TextEncoder
 from retrieval.vectors import VectorStore
+from retrieval.wanted import AUTO, Refinement, Wanted
 from retrieval.where import every
 
 Found = TypeVar("Found")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from retrieval.images import ImageFacts
+if TYPE_CHECKING:
+    from retrieval.images import ImageFacts
 
 
 @dataclass(frozen=True)

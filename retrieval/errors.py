@@ -115,3 +115,8 @@ class ServeError(RetrievalError):
 
 class TrainingError(RetrievalError):
     """Training that cannot start or go on."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What another library's error says, on one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__

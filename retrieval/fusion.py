@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval.errors import QueryError
+from retrieval.types import FUSIONS, PRODUCT, SLERP, SUM
 
-SUM, PRODUCT, SLERP = FUSIONS = ("sum", "product", "slerp")
 # Of the weights' sum. Rounding a stored vector to float16 moves it by 5e-4: less than this is noise.
 _CANCELLED = 2e-3
 _STEPS = 50  # towards a spherical mean; two terms need one

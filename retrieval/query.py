@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping, Sequence, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, cast
 
 from retrieval.errors import ImageError, QueryError
 from retrieval.images import SUFFIXES, VIDEO_SUFFIXES, open_image
 from retrieval.query_grammar import Term, is_joint, terms, with_weights
 from retrieval.types import Encoder, TextEncoder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ def embed(queries: Sequence[Query], encoder: Encoder | TextEncoder) -> np.ndarra
 
     Stored documents and composed queries are for `retrieval.query_vectors`.
     """
+    import numpy as np  # here, as who asks a server does without
+
     vectors = np.empty((len(queries), encoder.dim), np.float32)
     texts = [index for index, query in enumerate(queries) if query.image is None]
     images = [index for index, query in enumerate(queries) if query.image is not None]

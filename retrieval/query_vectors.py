@@ -11,9 +11,10 @@ import numpy as np
 
 from retrieval.catalog import Catalog
 from retrieval.errors import QueryError
-from retrieval.fusion import SUM, fuse
+from retrieval.fusion import fuse
 from retrieval.query import Query
 from retrieval.query_cache import QueryCache
+from retrieval.types import SUM
 from retrieval.vectors import VectorStore
 
 

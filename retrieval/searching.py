@@ -1,4 +1,4 @@
-"""How a search is answered: what it wants, the index as it wants it, and hits of what was found."""
+"""How a search is answered: the index as it wants it, and hits of what was found."""
 
 from __future__ import annotations
 
@@ -9,31 +9,17 @@ import numpy as np
 
 from indexes import FlatIndex, Matches, RefinedIndex, VectorIndex, search_biased
 from retrieval.catalog import Catalog
-from retrieval.conditions import Condition
 from retrieval.errors import QueryError
-from retrieval.fusion import SUM
 from retrieval.query import Query
-from retrieval.rank.refinement import AUTO, Candidates, Refinement, refine
+from retrieval.rank.refinement import Candidates, refine, width
 from retrieval.rank.relevance import RelevanceModel
 from retrieval.rank.rerank import Stored
-from retrieval.types import IMAGES, Hit
+from retrieval.types import Hit
 from retrieval.vectors import VectorStore
+from retrieval.wanted import AUTO, Refinement, Wanted
 
 _WIDER = 4  # how many times as many candidates, where too few were left
 _MOST_ON_GPU = 2048  # that FAISS gives at once
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a search wants beside its queries; each as for `Collection.search`."""
-
-    k: int | None = None
-    within: str = IMAGES
-    where: Condition | None = None
-    fusion: str = SUM
-    templates: str = AUTO
-    calibrated: bool = True
-    refinement: Refinement = Refinement()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +103,13 @@ def _hits(
     if how.rerank is not None and (query.terms or query.document is not None):
         raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
     most = nearest.n if nearest.index.device == "cpu" else min(nearest.n, max(k, _MOST_ON_GPU))
-    width = min(how.width(k), most)
+    count = min(width(how, k), most)
     while True:
-        candidates, owners = _candidates(nearest, store, catalog, query, vector, width)
+        candidates, owners = _candidates(nearest, store, catalog, query, vector, count)
         shown, more = refine(candidates, k, how, query, relevance)
-        if not more or width == most:
+        if not more or count == most:
             break
-        width = min(_WIDER * width, most)
+        count = min(_WIDER * count, most)
     return [
         Hit(query.shown, rank, float(candidates.scores[one.position]), *owners[one.position],
             relevance=one.relevance, rerank_score=one.rerank_score, duplicates=one.duplicates)
@@ -132,10 +118,10 @@ def _hits(
 
 
 def _candidates(
-    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, width: int
+    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, count: int
 ) -> tuple[Candidates, list[tuple[str, str]]]:
     """Images of the index, best first, and (id, path) of each."""
-    scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, width)))  # (width,)
+    scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, count)))  # (count,)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]

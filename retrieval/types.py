@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGES, CAPTIONS = "images", "captions"  # what can be searched
+SUM, PRODUCT, SLERP = FUSIONS = ("sum", "product", "slerp")  # see `retrieval.fusion.fuse`
 
 
 @runtime_checkable

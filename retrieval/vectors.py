@@ -68,7 +68,7 @@ class VectorStore:
         """Chosen rows as they are stored: float16 (m, d), in the order given; in `room` if given."""
         taken = np.empty((len(rows), self.dim), np.float16) if room is None else room
         shards = np.asarray(rows) // self.shard_rows
-        for shard in np.unique(shards).tolist():
+        for shard in set(shards.tolist()):
             stored = np.asarray(self._map(shard))  # the class for mapped files is slower
             chosen = np.flatnonzero(shards == shard)
             taken[chosen] = stored[rows[chosen] - shard * self.shard_rows]

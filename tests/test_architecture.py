@@ -35,8 +35,8 @@ RETRIEVAL = [
     "retrieval  retrieval.errors  retrieval.files  retrieval.metrics  retrieval.bootstrap  retrieval.dates"
     "  retrieval.generic_queries",
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions  retrieval.decoding"
-    "  retrieval.query_grammar  retrieval.query_cache  retrieval.fusion",
-    "retrieval.documents  retrieval.captions  retrieval.where",
+    "  retrieval.query_grammar  retrieval.query_cache",
+    "retrieval.documents  retrieval.captions  retrieval.where  retrieval.wanted  retrieval.fusion",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
@@ -62,7 +62,8 @@ INSIDE = [
         "retrieval.corpus",
         "retrieval.corpus.names  retrieval.corpus.found  retrieval.corpus.records  retrieval.corpus.parquet",
         "retrieval.corpus.sidecars",
-        "retrieval.corpus.archives  retrieval.corpus.remote",
+        "retrieval.corpus.archives  retrieval.corpus.web",
+        "retrieval.corpus.remote",
         "retrieval.corpus.addresses  retrieval.corpus.folder",
         "retrieval.corpus.sources  retrieval.corpus.layouts  retrieval.corpus.listing  retrieval.corpus.moving",
         "retrieval.corpus.captions  retrieval.corpus.qrels  retrieval.corpus.staging  retrieval.corpus.tables",
@@ -257,7 +258,7 @@ NEVER = [
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
     (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
     (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.sketches", "retrieval.fusion", "retrieval.fused",
-      "retrieval.batch", "retrieval.where", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
+      "retrieval.batch", "retrieval.where", "retrieval.wanted", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading",
       "retrieval.decoding"],
      {"faiss", "torch", "open_clip", "PIL"}),
@@ -309,9 +310,9 @@ def test_click_lives_in_the_command_line_alone():
 
 
 def test_the_web_lives_in_the_server_alone():
-    """corpus.remote is a client, serve.client one of our own server."""
+    """corpus.web is a client, serve.client one of our own server."""
     users = {name for name in MODULES if libraries(name) & {"starlette", "uvicorn", "http"}}
-    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.serve.client", "retrieval.corpus.remote"}
+    assert users == {"retrieval.serve", "retrieval.serve.app", "retrieval.serve.client", "retrieval.corpus.web"}
 
 
 def test_sqlite_lives_in_the_catalogue():
@@ -371,6 +372,8 @@ def test_help_loads_nothing_heavy():
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.serve", []),
+        ("retrieval.serve.client", ["PIL"]),
+        ("retrieval.corpus.addresses", ["PIL"]),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),
     ],
 )

@@ -52,7 +52,7 @@ def cases(quick: bool) -> list[Case]:
 def found(settings: Mapping[str, Any], work: Path, asked: str, fusion: str = "sum") -> Measure:
     """R@1 and R@10 in percent, with the ends of their 95 % intervals."""
     from retrieval.collection import Collection
-    from retrieval.searching import Wanted
+    from retrieval.wanted import Wanted
 
     source = _source()
     captions = _captions(source)

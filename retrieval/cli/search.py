@@ -91,8 +91,7 @@ def command(
     """
     from retrieval.cli.hits import Form
     from retrieval.query import parse_arguments
-    from retrieval.rank.refinement import Refinement
-    from retrieval.searching import Wanted
+    from retrieval.wanted import Refinement, Wanted
 
     form = Form(as_json, paths, null, thumbnails, within == "captions")
     lines = _lines(queries, file)

@@ -7,53 +7,26 @@ from typing import Callable
 
 import numpy as np
 
-from retrieval.errors import QueryError
 from retrieval.query import Query
 from retrieval.rank.diversity import candidates_for, diverse_order
 from retrieval.rank.duplicates import collapse
 from retrieval.rank.relevance import RelevanceModel
-from retrieval.rank.rerank import Reranker, Stored, reranked
+from retrieval.rank.rerank import Stored, reranked
+from retrieval.wanted import AUTO, Refinement
 
-AUTO = "auto"
 AUTO_RELEVANCE = 0.5  # what is likelier meant than not
 
 
-@dataclass(frozen=True)
-class Refinement:
-    """What to do with the images found; by default nothing. See `retrieval.rank`.
-
-    min_score  leave out what scores lower; AUTO: what is less than AUTO_RELEVANCE likely meant
-    dedup      cosine from which on two images are the same picture, of which the best is kept
-    diverse    weight of the score against novelty, see `diverse_order`
-    rerank     who looks at the best images again
-
-    Raises QueryError for values out of range.
-    """
-
-    min_score: float | str | None = None
-    dedup: float | None = None
-    diverse: float | None = None
-    rerank: Reranker | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_score != AUTO:
-            _check("min_score", self.min_score, -1, f" or {AUTO}")
-        _check("dedup", self.dedup, 0)
-        _check("diverse", self.diverse, 0)
-
-    def __bool__(self) -> bool:
-        return any(one is not None for one in (self.min_score, self.dedup, self.diverse, self.rerank))
-
-    def width(self, k: int) -> int:
-        """How many candidates to begin with, to be left with k; more are fetched if that was too few."""
-        widths = [k]
-        if self.rerank is not None:
-            widths.append(self.rerank.depth)
-        if self.diverse is not None:
-            widths.append(candidates_for(k))
-        if self.dedup is not None:
-            widths.append(2 * max(widths))
-        return max(widths)
+def width(how: Refinement, k: int) -> int:
+    """How many candidates to begin with, to be left with k; more are fetched if that was too few."""
+    widths = [k]
+    if how.rerank is not None:
+        widths.append(how.rerank.depth)
+    if how.diverse is not None:
+        widths.append(candidates_for(k))
+    if how.dedup is not None:
+        widths.append(2 * max(widths))
+    return max(widths)
 
 
 @dataclass(frozen=True)
@@ -120,11 +93,6 @@ def refine(
         )
         for one in order[:k]
     ], more
-
-
-def _check(name: str, value: object, least: int, beside: str = "") -> None:
-    if value is not None and not (isinstance(value, (int, float)) and least <= value <= 1):
-        raise QueryError(f"{name} is {value!r}; give a number from {least} to 1{beside}.")
 
 
 def _good_enough(scores: np.ndarray, likely: np.ndarray | None, min_score: float | str | None) -> np.ndarray:

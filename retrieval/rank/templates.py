@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Sequence
 
-from retrieval.fusion import SUM
 from retrieval.query import Query, text_query
+from retrieval.types import SUM
 
 ON, OFF, AUTO = "on", "off", "auto"
 TEMPLATES = ("{}", "a photo of a {}.", "a photo of the {}.", "a picture of {}.")

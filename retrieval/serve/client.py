@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 from collections.abc import Sequence
@@ -13,13 +12,13 @@ from urllib.parse import urlencode
 from retrieval.errors import CollectionError
 from retrieval.manifest import Manifest
 from retrieval.query import Query
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.serve.running import Running, find
 from retrieval.types import Hit
 
 log = logging.getLogger("retrieval")
 
-KNOCK_SECONDS = 0.2  # in which a server has to say what it serves
+KNOCK_SECONDS = 0.5  # in which a server has to say what it serves
 ANSWER_SECONDS = 60.0
 _TEXTS_AT_ONCE = 64  # as many as a server takes
 _MAX_K = 1000
@@ -50,7 +49,7 @@ def ask_running(path: Path, queries: Sequence[Query], wanted: Wanted) -> list[Hi
             if query.image is not None:
                 answers[index] = _by_image(server, query, k)
         return [hit for index in range(len(queries)) for hit in answers[index]]
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException, CollectionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, CollectionError) as error:
         log.debug("searching without the server: %r", error)
         return None
 
@@ -92,12 +91,16 @@ def _target(k: int | None, *parameters: tuple[str, str]) -> str:
 def _ask(
     server: Running, method: str, target: str, body: bytes | None = None, *, seconds: float = ANSWER_SECONDS
 ) -> dict[str, Any]:
-    """Raises OSError, HTTPException, or ValueError for an answer that is none."""
+    """Raises OSError, or ValueError for an answer that is none."""
+    import http.client  # here, as mostly no server runs
+
     connection = http.client.HTTPConnection(server.host, server.port, timeout=seconds)
     try:
         connection.request(method, target, body, {"Content-Type": "image/*"} if body else {})
         answer = connection.getresponse()
         content = json.loads(answer.read())
+    except http.client.HTTPException as error:
+        raise ValueError(f"no answer: {error!r}") from error
     finally:
         connection.close()
     if answer.status != 200 or not isinstance(content, dict):

@@ -19,7 +19,7 @@ from retrieval.collection import Collection
 from retrieval.conditions import Condition
 from retrieval.manifest import Manifest
 from retrieval.query import Query, opened
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.types import Encoder, Hit
 
 log = logging.getLogger("retrieval")

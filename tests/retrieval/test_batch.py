@@ -8,7 +8,7 @@ from retrieval import batch
 from retrieval.batch import answer
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.where import parse
 
 

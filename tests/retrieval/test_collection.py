@@ -19,7 +19,7 @@ from retrieval.images import open_image
 from retrieval.maintain import Options, index_sources
 from retrieval.manifest import SCHEMA_VERSION, IndexRecord, Manifest
 from retrieval.query import Query
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.types import Hit
 
 QUERIES = ["a cat looking at the camera", "a rocket at night", "a cup of coffee", "nothing of the kind"]

@@ -11,7 +11,7 @@ import pytest
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
 from retrieval.query import parse
-from retrieval.searching import Wanted
+from retrieval.wanted import Wanted
 from retrieval.serve import client, running
 
 
@@ -46,6 +46,18 @@ def test_a_collection_is_known_by_any_of_its_paths(server, served_collection, mo
     monkeypatch.chdir(served_collection.parent)
     relative = type(served_collection)(served_collection.name)
     assert asked(relative, ["a cat"], 1) == expected(["a cat"], 1)
+
+
+def test_the_command_asks_and_loads_nothing_heavy(server, served_collection, expected):
+    code = (
+        "import sys; from retrieval.cli import cli; cli(['search', sys.argv[1], 'a cat', '-k', '2', '--json'], "
+        "standalone_mode=False); print([one for one in ('numpy', 'faiss', 'sqlite3') if one in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, served_collection], capture_output=True, text=True, check=True)
+    *hits, loaded = run.stdout.splitlines()
+    found = [json.loads(hit) for hit in hits]
+    assert [(hit["query"], hit["rank"], hit["id"], hit["path"], hit["score"]) for hit in found] == expected(["a cat"], 2)
+    assert loaded == "[]"
 
 
 def test_mistakes_are_left_to_whoever_asked(server, served_collection):

@@ -1,0 +1,28 @@
+import re
+
+import pytest
+
+from retrieval.errors import QueryError
+from retrieval.wanted import AUTO, Refinement, Wanted
+
+
+def test_nothing_asked_for_is_nothing():
+    assert not Refinement() and Wanted() == Wanted(None) and not Wanted().refinement
+    assert Wanted(3) != Wanted(3, calibrated=False) and Wanted(3) != Wanted(3, refinement=Refinement(dedup=0.9))
+
+
+@pytest.mark.parametrize("one", [Refinement(AUTO), Refinement(0.0), Refinement(dedup=0), Refinement(diverse=0.0)])
+def test_a_zero_is_something_asked_for(one):
+    assert one
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"min_score": "high"}, "min_score is 'high'; give a number from -1 to 1 or auto."),
+    ({"min_score": 1.5}, "min_score is 1.5"),
+    ({"dedup": float("nan")}, "dedup is nan; give a number from 0 to 1."),
+    ({"diverse": -0.1}, "diverse is -0.1; give a number from 0 to 1."),
+    ({"dedup": "auto"}, "dedup is 'auto'"),
+])
+def test_values_out_of_range(values, said):
+    with pytest.raises(QueryError, match=re.escape(said)):
+        Refinement(**values)
