@@ -122,7 +122,7 @@ INSIDE = [
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
         "  retrieval.train.public_bank",
         "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
-        "retrieval.train.loop  retrieval.train.projections",
+        "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress",
         "retrieval.train.dual_encoder",
     ],
     [
@@ -159,7 +159,7 @@ INSIDE = [
         "retrieval.cli.benchmark_tables",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
-        "  retrieval.cli.compact  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"
+        "  retrieval.cli.compact  retrieval.cli.compress  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"
         "  retrieval.cli.dedup  retrieval.cli.caption  retrieval.cli.explain  retrieval.cli.tag",
         "retrieval.cli.demo  retrieval.cli.import_  retrieval.cli.watch",
         "retrieval.cli",

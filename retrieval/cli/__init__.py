@@ -8,7 +8,7 @@ import click
 
 import retrieval
 from retrieval.cli import (
-    benchmark, calibrate, caption, classify, compact, dedup, demo, explain, export, forget, import_, index, info,
+    benchmark, calibrate, caption, classify, compact, compress, dedup, demo, explain, export, forget, import_, index, info,
     models, search, serve, tag, train, watch,
 )
 from retrieval.cli.options import examples
@@ -38,7 +38,7 @@ def cli() -> None:
 
 for module in (
     index, watch, search, caption, explain, tag, serve, benchmark, calibrate, classify, info, dedup, compact,
-    forget, import_, export, models, train, demo,
+    forget, import_, export, models, train, compress, demo,
 ):
     cli.add_command(module.command)
 

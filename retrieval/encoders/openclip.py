@@ -16,8 +16,9 @@ import torch
 from open_clip.hf_model import HFTextEncoder
 from open_clip.transform import PreprocessCfg
 from PIL import Image
+from safetensors.torch import load_file
 
-from retrieval.encoders import coca, hub, preprocess, recurrent, relevance
+from retrieval.encoders import coca, hub, preprocess, quantized, recurrent, relevance
 from retrieval.encoders.batches import Batches, one_thread
 from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.fingerprint import fingerprint
@@ -269,14 +270,21 @@ def load_local(name: str, folder: Path) -> DualEncoder:
 
     def load() -> DualEncoder:
         config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+        small = folder / quantized.FILE_NAME
+        state = quantized.load_int8(small) if small.is_file() else None
         if recurrent.is_recurrent(config):
-            return DualEncoder(name, recurrent.load(config, folder), open_clip.get_tokenizer(source))
+            state = load_file(folder / recurrent.WEIGHTS_FILE) if state is None else state
+            return DualEncoder(name, recurrent.load(config, state), open_clip.get_tokenizer(source))
         overrides = {}
         text = config["model_cfg"]["text_cfg"]
         if "hf_model_name" in text and (folder / "config.json").is_file():
             # The text tower's own configuration lies here, so the hub need not be asked.
             overrides["text_cfg"] = {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}
-        model = open_clip.create_model(source, require_pretrained=True, **overrides)
+        model = open_clip.create_model(
+            source, load_weights=state is None, require_pretrained=state is None, **overrides
+        )
+        if state is not None:
+            model.load_state_dict(state)
         return DualEncoder(name, model, open_clip.get_tokenizer(source))
 
     return _load(name, load)

@@ -29,6 +29,7 @@ from retrieval.types import Encoder
 LARGEST = 127  # -128 is left out, so that both signs reach equally far
 _FORMAT = {"weights": "int8 by output channel, version 1"}
 SCALE = ".int8_scale"
+FILE_NAME = "int8.safetensors"  # in a model folder, in place of its weights
 _RANKS = (1, 5, 10)
 
 

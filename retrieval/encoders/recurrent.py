@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import open_clip
 import torch
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -106,8 +104,8 @@ def build(config: dict[str, Any]) -> open_clip.CustomTextCLIP:
     return model
 
 
-def load(config: dict[str, Any], folder: Path) -> open_clip.CustomTextCLIP:
-    """The model of a folder that `retrieval train` wrote. Raises what torch and safetensors do."""
+def load(config: dict[str, Any], state: Mapping[str, torch.Tensor]) -> open_clip.CustomTextCLIP:
+    """The model of a folder that `retrieval train` wrote, and its weights. Raises what torch does."""
     model = build(config)
-    model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    model.load_state_dict(state)
     return model.eval()
