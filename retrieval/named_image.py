@@ -45,10 +45,7 @@ def find_image(collection: Collection, name: str) -> NamedImage:
     path = os.path.expanduser(name)
     if name and os.path.isfile(path):
         return NamedImage(name, os.path.abspath(path))
-    try:
-        found = collection.catalog.find(name)
-    except UnicodeEncodeError:  # a name in no encoding, which the shell passes on byte by byte
-        found = None
+    found = collection.catalog.find(name)
     if found is None:
         ids = collection.catalog.documents_of_rows(collection.catalog.live_rows()[:1].tolist()).values()
         such_as = "".join(f"; its ids look like {id}" for id, _ in ids)

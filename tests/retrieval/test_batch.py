@@ -73,17 +73,17 @@ def test_bad_lines_are_named_and_the_others_answered(opened, tmp_path):
     lines = [
         "a dog", '"unbalanced', str(bad), "id:nowhere.jpg", '{"k": 3}', '{"query": "a", "k": 0}',
         '{"query": "a", "k": true}', '{"query": 3}', '{"query": "a", "kk": 3}', '{"query": "a", "where": "foo = 1"}',
-        "b - b", "./missing.jpg", '{"query": "a", "k": 99}', "a cat",
+        "b - b", "./missing.jpg", '{"query": "a", "k": 99}', '{"query": "id:\\ud800"}', "a cat",
     ]
     hits, refused = answered(opened, lines)
     assert [found[0].query for found in hits] == ["a dog", "a cat"]
     said = dict(refused)
-    assert sorted(said) == list(range(2, 14))
+    assert sorted(said) == list(range(2, 15))
     for line, words in {
         2: "The quote at position 1", 3: "bad.jpg: not an image", 4: "no image with the id nowhere.jpg",
         5: 'An object needs a "query"', 6: "k is 0", 7: "k is true; it has to be a whole number",
         8: "query is 3; it has to be a text", 9: "nothing called 'kk'", 10: "no field foo", 11: "cancel each other out",
-        12: "no image file ./missing.jpg", 13: "ask for at most 8",
+        12: "no image file ./missing.jpg", 13: "ask for at most 8", 14: "no image with the id \ud800",
     }.items():
         assert words in said[line]
 

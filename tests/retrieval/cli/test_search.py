@@ -70,6 +70,7 @@ class TestComposed:
             (["a", "+"], "The query ends with +"),
             (["-", "a"], "Argument 1 is -"),
             (["id:coffee.jpeg"], "There is no image with the id coffee.jpeg"),
+            (["id:caf\udce9.jpg"], "There is no image with the id caf\\udce9.jpg"),
             (["id:beach/china.jpg"], "Did you mean id:2019/beach/china.jpg?"),
             (["a - a"], "cancel each other out"),
             (["nan:a + b"], "no finite number"),
