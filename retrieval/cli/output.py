@@ -82,7 +82,7 @@ def print_rows(
         table.add_column("", width=COLUMNS)
         narrowest += 3 + COLUMNS
     for column, cells in zip(columns, zip(*rows)):
-        right = all(_is_number(cell) for cell in cells)
+        right = all(_is_number(cell) for cell in cells if cell is not None)
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
         widest = max(cell_len(_shown(cell)) for cell in (column, *cells))
         narrowest += 3 + (widest if right else min(widest, _TEXT_AT_LEAST))
@@ -198,7 +198,7 @@ _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def _is_number(cell: Any) -> bool:
     try:
         float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -206,4 +206,4 @@ def _is_number(cell: Any) -> bool:
 def _shown(cell: Any) -> str:
     if isinstance(cell, float):
         return f"{cell:.4f}" if abs(cell) <= 1 else f"{cell:.1f}"
-    return str(cell)
+    return "" if cell is None else str(cell)

@@ -35,6 +35,11 @@ def test_a_narrow_terminal_folds_words_and_never_numbers(terminal):
     assert rows[0][0] in terminal(120, columns, rows)
 
 
+def test_what_is_not_known_is_an_empty_cell(terminal):
+    shown = terminal(80, ("width", "path"), [(None, "a.jpg"), (640, "b.jpg")]).splitlines()
+    assert [line.split("│")[1:-1] for line in shown if ".jpg" in line] == [["       ", " a.jpg "], ["   640 ", " b.jpg "]]
+
+
 @pytest.mark.parametrize(("count", "shown"), [
     (0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (56_330_240, "56.3 MB"), (2_500_000_000, "2.5 GB"),
 ])
