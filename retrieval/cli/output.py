@@ -59,7 +59,7 @@ def print_json(content: dict[str, Any]) -> None:
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", pictures: Sequence[Picture] = ()
 ) -> None:
-    """A table on a terminal; tab-separated with a header line when piped.
+    """A table on a terminal, without rows nothing; tab-separated with a header line when piped.
 
     pictures  one for each row, to stand before it on a terminal; or none at all
     """
@@ -67,6 +67,8 @@ def print_rows(
         for row in (columns, *rows):
             # Tabs and line breaks are legal in file names and would break the columns.
             click.echo("\t".join(_shown(cell).translate(_ESCAPES) for cell in row))
+        return
+    if not rows:
         return
     from rich.cells import cell_len
     from rich.console import Console

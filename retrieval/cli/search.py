@@ -117,14 +117,11 @@ def command(
             if not parsed and lines is None:
                 _ask(opened, wanted, form)
                 return
-            if wanted.where and not opened.allowed(wanted.where, within).any():
-                click.echo(f"No image of {collection} passes the filter.", err=True)
             hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted)
             hits = form.print(hits)
+            _name_missed(opened, parsed, hits, wanted)
     else:
         form.print(hits)
-    if not hits and min_score is not None:
-        click.echo("Nothing scores high enough. See what comes nearest: leave out --min-score.", err=True)
     if html:
         _write_sheet(html, collection, hits)
     if open_it:
@@ -154,8 +151,9 @@ def _of_lines(collection, lines, wanted) -> Iterator:
         click.echo(f"Line {number}: {error}", err=True)
 
     with progress_bar("Searching") as (_, advance):
-        for hits in answer(collection, lines, wanted, refuse, advance):
+        for asked, hits in answer(collection, lines, wanted, refuse, advance):
             answered += 1
+            _name_missed(collection, [asked.query], hits, replace(wanted, where=asked.where), f"Line {asked.line}: ")
             yield from hits
     if refused:
         raise QueryError(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
@@ -177,7 +175,23 @@ def _ask(collection, wanted, form) -> None:
     from retrieval.cli.prompt import prompt
     from retrieval.query import parse
 
-    prompt(lambda line, k: form.print(collection.answer([parse(line)], replace(wanted, k=k))), wanted.k)
+    def answer(line, k) -> None:
+        query = parse(line)
+        _name_missed(collection, [query], form.print(collection.answer([query], replace(wanted, k=k))), wanted)
+
+    prompt(answer, wanted.k)
+
+
+def _name_missed(collection, queries, hits, wanted, place="") -> None:
+    """Say on stderr which of the queries have no hits, and why."""
+    found = {hit.query for hit in hits}
+    missed = dict.fromkeys(query.shown for query in queries if query.shown not in found)
+    if missed and wanted.where and not collection.allowed(wanted.where, wanted.within).any():
+        click.echo(f"{place}No image of {collection.path} passes the filter.", err=True)
+    elif wanted.refinement.min_score is not None:
+        for shown in missed:
+            click.echo(f"{place}Nothing scores high enough for {shown!r}. See what comes nearest: leave out --min-score.",
+                       err=True)
 
 
 def _write_sheet(html, collection, hits) -> None:

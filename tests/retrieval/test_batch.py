@@ -26,8 +26,8 @@ def opened(tmp_path_factory, sample_photos, tiny_encoder):
 def answered(opened, lines, settings=Wanted(k=1)):
     """(hits of each query, what was refused)."""
     refused = []
-    hits = list(answer(opened, lines, settings, lambda line, error: refused.append((line, str(error)))))
-    return hits, refused
+    found = answer(opened, lines, settings, lambda line, error: refused.append((line, str(error))))
+    return [hits for _, hits in found], refused
 
 
 def test_each_line_is_answered_as_by_itself(opened, monkeypatch):
@@ -54,8 +54,8 @@ def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
             yield f"query {number}"
 
     hits = answer(opened, lines(), Wanted(k=1), None)
-    assert next(hits)[0].query == "query 0" and len(taken) == 4
-    assert [found[0].query for found in hits] == [f"query {number}" for number in range(1, 12)]
+    assert next(hits)[1][0].query == "query 0" and len(taken) == 4
+    assert [(asked.line, found[0].query) for asked, found in hits] == [(at + 1, f"query {at}") for at in range(1, 12)]
 
 
 def test_filters_of_lines_and_of_all(opened):

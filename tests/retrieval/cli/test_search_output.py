@@ -129,6 +129,18 @@ def test_the_prompt(photos, photo_folder, tmp_path):
         assert terminal.to_the_end()[0] == 0
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    (["--min-score", "0.999"], "Nothing scores high enough for 'a zebra'. See what comes nearest: leave out --min-score."),
+    (["--where", "width > 100000"], "No image of {} passes the filter."),
+])
+def test_the_prompt_says_why_there_is_nothing(photos, options, said):
+    with Terminal("search", photos, *options, TERM="dumb") as terminal:
+        terminal.until("search> ")
+        terminal.type("a zebra\n")
+        terminal.until("a zebra\r\n")
+        assert terminal.until("search> ") == f"{said.format(photos)}\r\n"
+
+
 def test_without_a_query_and_without_a_terminal(run, photos):
     done = run("search", photos)
     assert (done.status, done.out) == (2, "") and "There is no query. Say what to look for, in quotes" in done.err
