@@ -22,6 +22,7 @@ from retrieval.where import every
 
 AT_ONCE = 256  # queries
 _KEYS = ("query", "k", "where")
+_MARK = "\ufeff"  # that Windows' editors begin a file with; where files were joined it stands between them
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def answer(
     refused  told the number of a line, from 1, that cannot be asked, and why; the others go on
     progress told how many lines have been dealt with since it was last called
     """
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    bare = (line.removeprefix(_MARK) for line in lines)
+    numbered = ((number, line) for number, line in enumerate(bare, 1) if line.strip())
     while batch := list(islice(numbered, AT_ONCE)):
         asked = []
         for number, line in batch:

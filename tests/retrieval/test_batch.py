@@ -44,6 +44,13 @@ def test_each_line_is_answered_as_by_itself(opened, monkeypatch):
     assert hits[3][0].id == id
 
 
+def test_byte_order_marks_are_no_part_of_queries(opened):
+    id = opened.catalog.indexed()[0][0]
+    hits, refused = answered(opened, [f"\ufeffid:{id}\n", '\ufeff{"query": "a dog"}\n', "\ufeff\n"])
+    assert [found[0].query for found in hits] == [f"id:{id}", "a dog"] and hits[0][0].id == id
+    assert refused == []
+
+
 def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
     monkeypatch.setattr(batch, "AT_ONCE", 4)
     taken = []
