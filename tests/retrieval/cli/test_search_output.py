@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -139,6 +140,13 @@ def test_the_prompt_says_why_there_is_nothing(photos, options, said):
         terminal.type("a zebra\n")
         terminal.until("a zebra\r\n")
         assert terminal.until("search> ") == f"{said.format(photos)}\r\n"
+
+
+def test_an_interrupt_at_the_prompt_ends_it_with_130(photos):
+    with Terminal("search", photos, TERM="dumb") as terminal:
+        terminal.until("search> ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.to_the_end() == (130, "\r\nInterrupted.\r\n")
 
 
 def test_without_a_query_and_without_a_terminal(run, photos):
