@@ -102,7 +102,7 @@ def command(
     wanted = Wanted(k, within, condition(**filtered), fusion, templates, not no_calibration, refinement)
     if not parsed and lines is None:
         _require_somebody_to_ask(html or open_it)
-    hits = None
+    hits, failed = None, []
     if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
         from retrieval.serve.client import ask_running
 
@@ -117,7 +117,7 @@ def command(
             if not parsed and lines is None:
                 _ask(opened, wanted, form)
                 return
-            hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted)
+            hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted, failed)
             hits = form.print(hits)
             _name_missed(opened, parsed, hits, wanted)
     else:
@@ -126,6 +126,8 @@ def command(
         _write_sheet(html, collection, hits)
     if open_it:
         _open(html, hits)
+    if failed:
+        raise QueryError(failed[0])
 
 
 def _lines(queries, file):
@@ -137,8 +139,8 @@ def _lines(queries, file):
     return sys.stdin if queries == ("-",) else None
 
 
-def _of_lines(collection, lines, wanted) -> Iterator:
-    """Hits of all queries; those that cannot be asked are named on stderr. Raises QueryError at the end then."""
+def _of_lines(collection, lines, wanted, failed) -> Iterator:
+    """Hits of all queries; those that cannot be asked are named on stderr, and counted in a sentence added to failed."""
     from retrieval.batch import answer
     from retrieval.cli.output import progress_bar
 
@@ -156,8 +158,8 @@ def _of_lines(collection, lines, wanted) -> Iterator:
             _name_missed(collection, [asked.query], hits, replace(wanted, where=asked.where), f"Line {asked.line}: ")
             yield from hits
     if refused:
-        raise QueryError(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
-    if not answered:
+        failed.append(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
+    elif not answered:
         raise QueryError(f"There are no queries {'on stdin' if lines is sys.stdin else 'in the file'}.")
 
 
