@@ -22,11 +22,14 @@ from retrieval.where import every
 
 AT_ONCE = 256  # queries
 _KEYS = ("query", "k", "where")
+_MARK = "\ufeff"  # that Windows' editors begin a file with; where files were joined it stands between them
 
 
 @dataclass(frozen=True)
-class _Asked:
-    line: int  # from 1
+class Asked:
+    """What a line asks; line from 1."""
+
+    line: int
     query: Query
     k: int
     where: Condition | None
@@ -35,13 +38,14 @@ class _Asked:
 def answer(
     collection: Collection, lines: Iterable[str], wanted: Wanted, refused: Callable[[int, QueryError], None],
     progress: Callable[[int], None] = lambda count: None,
-) -> Iterator[list[Hit]]:
-    """The hits of each line's query, in order; empty lines are none.
+) -> Iterator[tuple[Asked, list[Hit]]]:
+    """What each line asks and its hits, in order; empty lines are none.
 
     refused  told the number of a line, from 1, that cannot be asked, and why; the others go on
     progress told how many lines have been dealt with since it was last called
     """
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    bare = (line.removeprefix(_MARK) for line in lines)
+    numbered = ((number, line) for number, line in enumerate(bare, 1) if line.strip())
     while batch := list(islice(numbered, AT_ONCE)):
         asked = []
         for number, line in batch:
@@ -53,11 +57,11 @@ def answer(
         progress(len(batch))
 
 
-def _asked(collection: Collection, number: int, line: str, wanted: Wanted) -> _Asked:
+def _asked(collection: Collection, number: int, line: str, wanted: Wanted) -> Asked:
     said = _said(line)
     conditions = [one for one in (wanted.where, every(said.get("where"))) if one]
     k = collection.checked_k(said.get("k", wanted.k), wanted.within)
-    return _Asked(number, parse(said["query"]), k, all_of(conditions) if conditions else None)
+    return Asked(number, parse(said["query"]), k, all_of(conditions) if conditions else None)
 
 
 def _said(line: str) -> dict[str, Any]:
@@ -80,8 +84,8 @@ def _said(line: str) -> dict[str, Any]:
 
 
 def _answered(
-    collection: Collection, asked: Sequence[_Asked], wanted: Wanted, refused: Callable[[int, QueryError], None]
-) -> Iterator[list[Hit]]:
+    collection: Collection, asked: Sequence[Asked], wanted: Wanted, refused: Callable[[int, QueryError], None]
+) -> Iterator[tuple[Asked, list[Hit]]]:
     if not asked:
         return
     try:
@@ -101,4 +105,4 @@ def _answered(
         queries = [asked[place].query for place in places]
         found = collection.search_each(queries, vectors[places], replace(wanted, k=k, where=where))
         answers |= zip(places, found)
-    yield from (answers[place] for place in range(len(asked)))
+    yield from ((one, answers[place]) for place, one in enumerate(asked))

@@ -326,6 +326,8 @@ class Catalog:
     def _select(self, sql: str, *values: object) -> list[tuple]:
         try:
             return self._db.execute(sql, values).fetchall()
+        except UnicodeEncodeError:  # bytes of an argument that are not UTF-8: nothing here has such a name
+            return []
         except sqlite3.DatabaseError as error:
             raise _damaged(self._path, error) from error
 

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Callable, Sequence, TypeVar
 
@@ -238,7 +239,7 @@ class Collection:
 
     def search(
         self,
-        queries: str | query.Query | Sequence[str | query.Query],
+        queries: str | PathLike | query.Query | Sequence[str | PathLike | query.Query],
         k: int | None = None,
         *,
         within: str = IMAGES,
@@ -254,7 +255,7 @@ class Collection:
     ) -> Results:
         """The k best matches of each query, best first, query after query.
 
-        queries     texts, paths of image files, or several terms: see `retrieval.query_grammar`
+        queries     texts, paths of image files (as text or Path), or several terms: see `retrieval.query_grammar`
         k           1..how many there are; None means 10, or all if there are fewer
         within      IMAGES, or CAPTIONS: captions that sources gave, if they are embedded
         where       only images of which this is true; see `retrieval.where`. Fewer than k are found
@@ -271,8 +272,8 @@ class Collection:
 
         Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
-        asked = [queries] if isinstance(queries, str | query.Query) else queries
-        parsed = [query.parse(one) if isinstance(one, str) else one for one in asked]
+        asked = [queries] if isinstance(queries, str | PathLike | query.Query) else queries
+        parsed = [one if isinstance(one, query.Query) else query.parse(fspath(one)) for one in asked]
         if isinstance(rerank, str):
             rerank = self.reranker(rerank)
         wanted = Wanted(

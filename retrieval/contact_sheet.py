@@ -44,7 +44,7 @@ def write_contact_sheet(path: Path, title: str, hits: Mapping[str, Sequence[Hit]
         f"<h1>{escape(title)}</h1>\n{contact_sheet(hits)}\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="backslashreplace"))  # arguments need not be valid Unicode
 
 
 def contact_sheet(hits: Mapping[str, Sequence[Hit]]) -> str:

@@ -38,17 +38,14 @@ class NamedImage:
 
 
 def find_image(collection: Collection, name: str) -> NamedImage:
-    """A file of that name if there is one, else the stored image with that id or path.
+    """A file of that name if there is one, else the stored image with that id or path, or with that id behind id:.
 
     Raises QueryError if there is neither.
     """
     path = os.path.expanduser(name)
     if name and os.path.isfile(path):
         return NamedImage(name, os.path.abspath(path))
-    try:
-        found = collection.catalog.find(name)
-    except UnicodeEncodeError:  # a name in no encoding, which the shell passes on byte by byte
-        found = None
+    found = collection.catalog.find(name) or collection.catalog.find(name.removeprefix("id:"))
     if found is None:
         ids = collection.catalog.documents_of_rows(collection.catalog.live_rows()[:1].tolist()).values()
         such_as = "".join(f"; its ids look like {id}" for id, _ in ids)

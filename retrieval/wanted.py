@@ -7,9 +7,10 @@ from typing import Any
 
 from retrieval.conditions import Condition
 from retrieval.errors import QueryError
-from retrieval.types import IMAGES, SUM
+from retrieval.types import FUSIONS, IMAGES, SUM
 
 AUTO = "auto"
+_TEMPLATES = ("on", "off", AUTO)  # see `retrieval.rank.templates`
 
 
 def _check(name: str, value: object, least: int, beside: str = "") -> None:
@@ -46,7 +47,7 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Each as for `Collection.search`."""
+    """Each as for `Collection.search`. Raises QueryError for other words than fusion and templates take."""
 
     k: int | None = None
     within: str = IMAGES
@@ -55,3 +56,8 @@ class Wanted:
     templates: str = AUTO
     calibrated: bool = True
     refinement: Refinement = Refinement()
+
+    def __post_init__(self) -> None:
+        for name, word, choices in (("fusion", self.fusion, FUSIONS), ("templates", self.templates, _TEMPLATES)):
+            if word not in choices:
+                raise QueryError(f"{name} is {word!r}; choose one of {', '.join(choices)}.")

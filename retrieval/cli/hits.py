@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterable, Sequence
+from typing import TYPE_CHECKING, Iterable, Sequence
 
 import click
 
@@ -61,7 +61,7 @@ class Form:
         more += ["caption"] * self.captions
         print_rows(
             ("query", "rank", "score", *more, "path"),
-            [(hit.query, hit.rank, hit.score, *(_cell(getattr(hit, name)) for name in more),
+            [(hit.query, hit.rank, hit.score, *(getattr(hit, name) for name in more),
               addresses.in_words(hit.path)) for hit in hits],
             pictures=self._pictures(hits),
         )
@@ -85,10 +85,6 @@ class Form:
 
         by = _way()
         return draw_all([hit.path for hit in hits], by) if by else []
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else value
 
 
 def _way() -> Way | None:

@@ -59,7 +59,7 @@ def print_json(content: dict[str, Any]) -> None:
 def print_rows(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", pictures: Sequence[Picture] = ()
 ) -> None:
-    """A table on a terminal; tab-separated with a header line when piped.
+    """A table on a terminal, without rows nothing; tab-separated with a header line when piped.
 
     pictures  one for each row, to stand before it on a terminal; or none at all
     """
@@ -67,6 +67,8 @@ def print_rows(
         for row in (columns, *rows):
             # Tabs and line breaks are legal in file names and would break the columns.
             click.echo("\t".join(_shown(cell).translate(_ESCAPES) for cell in row))
+        return
+    if not rows:
         return
     from rich.cells import cell_len
     from rich.console import Console
@@ -82,14 +84,14 @@ def print_rows(
         table.add_column("", width=COLUMNS)
         narrowest += 3 + COLUMNS
     for column, cells in zip(columns, zip(*rows)):
-        right = all(_is_number(cell) for cell in cells)
+        right = all(_is_number(cell) for cell in cells if cell is not None)
         table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
-        widest = max(cell_len(_shown(cell)) for cell in (column, *cells))
+        widest = max(cell_len(_visible(cell)) for cell in (column, *cells))
         narrowest += 3 + (widest if right else min(widest, _TEXT_AT_LEAST))
     for number, row in enumerate(rows):
         picture = [picture.cell for picture in pictures[number : number + 1]]
         table.add_row(
-            *picture, *(Text(_shown(cell), "bold green" if isinstance(cell, Best) else "") for cell in row)
+            *picture, *(Text(_visible(cell), "bold green" if isinstance(cell, Best) else "") for cell in row)
         )
     console = Console()
     # On a narrow terminal words are folded; rather than 78.6 becoming 78. and 6, lines run on below.
@@ -122,7 +124,7 @@ def print_facts(facts: dict[str, Any], *, title: str = "") -> None:
         click.echo(title)
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"  {name.ljust(width)}  {_shown(value)}")
+        click.echo(f"  {name.ljust(width)}  {_visible(value)}")
 
 
 def in_bytes(count: int) -> str:
@@ -141,7 +143,7 @@ def warn_skipped(skipped: Sequence[tuple[str, str]], *, most: int = 20) -> None:
 
     click.echo(f"Skipped {len(skipped)} unreadable:", err=True)
     for path, reason in skipped[:most]:
-        click.echo(f"  {in_words(path)}: {reason}", err=True)
+        click.echo(_visible(f"  {in_words(path)}: {reason}"), err=True)
     if len(skipped) > most:
         click.echo(f"  ... and {len(skipped) - most} more; --json lists all.", err=True)
 
@@ -193,12 +195,14 @@ def plain(cell: object) -> str:
 
 _TEXT_AT_LEAST = 12  # characters of a column of words
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# What would move the cursor, clear the screen or break a line: C0, C1, and Unicode's own separators.
+_CONTROLS = {code: chr(code).encode("unicode_escape").decode() for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 def _is_number(cell: Any) -> bool:
     try:
         float(cell)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
@@ -206,4 +210,9 @@ def _is_number(cell: Any) -> bool:
 def _shown(cell: Any) -> str:
     if isinstance(cell, float):
         return f"{cell:.4f}" if abs(cell) <= 1 else f"{cell:.1f}"
-    return str(cell)
+    return "" if cell is None else str(cell)
+
+
+def _visible(cell: Any) -> str:
+    """For terminals: names and captions are others' texts, and may hold what a terminal obeys."""
+    return _shown(cell).translate(_CONTROLS)

@@ -15,7 +15,7 @@ _HELP = """\
   Type what to look for, or the path of an image file.
   :k N     show N results a query; :k alone, as many as usual
   :help    this
-  An empty line or Ctrl-D ends it."""
+  Ctrl-C ends a query that takes too long. An empty line or Ctrl-D ends it all."""
 _HISTORY_LINES = 1000
 
 
@@ -25,7 +25,10 @@ def is_possible() -> bool:
 
 
 def prompt(answer: Callable[[str, int | None], None], k: int | None) -> None:
-    """Call answer(query, k) for each line until an empty one; errors of this program's are told and passed over."""
+    """Call answer(query, k) for each line until an empty one.
+
+    Errors of this program's are told and passed over. An interrupt ends the query that is being answered.
+    """
     click.echo("An empty line or Ctrl-D ends it; :help says more.", err=True)
     with _history():
         while line := _line():
@@ -36,6 +39,15 @@ def prompt(answer: Callable[[str, int | None], None], k: int | None) -> None:
                     answer(line, k)
             except (RetrievalError, OSError) as error:
                 click.echo(f"Error: {error}", err=True)
+            except KeyboardInterrupt:
+                if _is_half_imported():
+                    raise
+                click.echo("\nInterrupted.", err=True)
+
+
+def _is_half_imported() -> bool:
+    """Whether there are parts of a package that is not there itself: torch cannot be imported a second time then."""
+    return any(name.partition(".")[0] not in sys.modules for name in list(sys.modules))
 
 
 def _line() -> str:

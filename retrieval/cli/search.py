@@ -102,7 +102,7 @@ def command(
     wanted = Wanted(k, within, condition(**filtered), fusion, templates, not no_calibration, refinement)
     if not parsed and lines is None:
         _require_somebody_to_ask(html or open_it)
-    hits = None
+    hits, failed = None, []
     if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
         from retrieval.serve.client import ask_running
 
@@ -117,18 +117,17 @@ def command(
             if not parsed and lines is None:
                 _ask(opened, wanted, form)
                 return
-            if wanted.where and not opened.allowed(wanted.where, within).any():
-                click.echo(f"No image of {collection} passes the filter.", err=True)
-            hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted)
+            hits = opened.answer(parsed, wanted) if lines is None else _of_lines(opened, lines, wanted, failed)
             hits = form.print(hits)
+            _name_missed(opened, parsed, hits, wanted)
     else:
         form.print(hits)
-    if not hits and min_score is not None:
-        click.echo("Nothing scores high enough. See what comes nearest: leave out --min-score.", err=True)
     if html:
         _write_sheet(html, collection, hits)
     if open_it:
         _open(html, hits)
+    if failed:
+        raise QueryError(failed[0])
 
 
 def _lines(queries, file):
@@ -140,8 +139,8 @@ def _lines(queries, file):
     return sys.stdin if queries == ("-",) else None
 
 
-def _of_lines(collection, lines, wanted) -> Iterator:
-    """Hits of all queries; those that cannot be asked are named on stderr. Raises QueryError at the end then."""
+def _of_lines(collection, lines, wanted, failed) -> Iterator:
+    """Hits of all queries; those that cannot be asked are named on stderr, and counted in a sentence added to failed."""
     from retrieval.batch import answer
     from retrieval.cli.output import progress_bar
 
@@ -154,12 +153,13 @@ def _of_lines(collection, lines, wanted) -> Iterator:
         click.echo(f"Line {number}: {error}", err=True)
 
     with progress_bar("Searching") as (_, advance):
-        for hits in answer(collection, lines, wanted, refuse, advance):
+        for asked, hits in answer(collection, lines, wanted, refuse, advance):
             answered += 1
+            _name_missed(collection, [asked.query], hits, replace(wanted, where=asked.where), f"Line {asked.line}: ")
             yield from hits
     if refused:
-        raise QueryError(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
-    if not answered:
+        failed.append(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
+    elif not answered:
         raise QueryError(f"There are no queries {'on stdin' if lines is sys.stdin else 'in the file'}.")
 
 
@@ -177,7 +177,23 @@ def _ask(collection, wanted, form) -> None:
     from retrieval.cli.prompt import prompt
     from retrieval.query import parse
 
-    prompt(lambda line, k: form.print(collection.answer([parse(line)], replace(wanted, k=k))), wanted.k)
+    def answer(line, k) -> None:
+        query = parse(line)
+        _name_missed(collection, [query], form.print(collection.answer([query], replace(wanted, k=k))), wanted)
+
+    prompt(answer, wanted.k)
+
+
+def _name_missed(collection, queries, hits, wanted, place="") -> None:
+    """Say on stderr which of the queries have no hits, and why."""
+    found = {hit.query for hit in hits}
+    missed = dict.fromkeys(query.shown for query in queries if query.shown not in found)
+    if missed and wanted.where and not collection.allowed(wanted.where, wanted.within).any():
+        click.echo(f"{place}No image of {collection.path} passes the filter.", err=True)
+    elif wanted.refinement.min_score is not None:
+        for shown in missed:
+            click.echo(f"{place}Nothing scores high enough for {shown!r}. See what comes nearest: leave out --min-score.",
+                       err=True)
 
 
 def _write_sheet(html, collection, hits) -> None:

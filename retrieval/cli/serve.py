@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 
 import click
 
@@ -41,9 +40,6 @@ def command(collection, host, port, device, precision) -> None:
     def tell(address: str, images: int) -> None:
         click.echo(f"Serving {images} images of {collection} at {address}. Ctrl-C ends it.", err=True)
 
-    try:
-        with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
-            serve(collection, host=host, port=port, device=device, precision=precision,
-                  stop=asked, on_ready=tell)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with Interrupts("Ending.", signal.SIGINT, signal.SIGTERM) as asked:
+        serve(collection, host=host, port=port, device=device, precision=precision,
+              stop=asked, on_ready=tell)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import StringIO
 
 from PIL import Image
 from rich.cells import cell_len
@@ -59,7 +60,7 @@ def drawn_over(table: str, pictures: Sequence[Picture]) -> str:
     """
     drawings = iter([picture.drawing for picture in pictures if picture.drawing])
     written, due = [], {}  # due: what is to follow a line
-    for number, line in enumerate(table.splitlines(keepends=True)):
+    for number, line in enumerate(StringIO(table)):  # lines end at "\n" alone, as on a terminal
         before, mark, after = line.partition(MARK)
         left = cell_len(_STYLES.sub("", before))
         if mark and left == _BORDER:  # a file's name may have one as well

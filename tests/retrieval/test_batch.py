@@ -26,8 +26,8 @@ def opened(tmp_path_factory, sample_photos, tiny_encoder):
 def answered(opened, lines, settings=Wanted(k=1)):
     """(hits of each query, what was refused)."""
     refused = []
-    hits = list(answer(opened, lines, settings, lambda line, error: refused.append((line, str(error)))))
-    return hits, refused
+    found = answer(opened, lines, settings, lambda line, error: refused.append((line, str(error))))
+    return [hits for _, hits in found], refused
 
 
 def test_each_line_is_answered_as_by_itself(opened, monkeypatch):
@@ -44,6 +44,13 @@ def test_each_line_is_answered_as_by_itself(opened, monkeypatch):
     assert hits[3][0].id == id
 
 
+def test_byte_order_marks_are_no_part_of_queries(opened):
+    id = opened.catalog.indexed()[0][0]
+    hits, refused = answered(opened, [f"\ufeffid:{id}\n", '\ufeff{"query": "a dog"}\n', "\ufeff\n"])
+    assert [found[0].query for found in hits] == [f"id:{id}", "a dog"] and hits[0][0].id == id
+    assert refused == []
+
+
 def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
     monkeypatch.setattr(batch, "AT_ONCE", 4)
     taken = []
@@ -54,8 +61,8 @@ def test_a_few_lines_are_in_memory_at_once(opened, monkeypatch):
             yield f"query {number}"
 
     hits = answer(opened, lines(), Wanted(k=1), None)
-    assert next(hits)[0].query == "query 0" and len(taken) == 4
-    assert [found[0].query for found in hits] == [f"query {number}" for number in range(1, 12)]
+    assert next(hits)[1][0].query == "query 0" and len(taken) == 4
+    assert [(asked.line, found[0].query) for asked, found in hits] == [(at + 1, f"query {at}") for at in range(1, 12)]
 
 
 def test_filters_of_lines_and_of_all(opened):
@@ -73,17 +80,17 @@ def test_bad_lines_are_named_and_the_others_answered(opened, tmp_path):
     lines = [
         "a dog", '"unbalanced', str(bad), "id:nowhere.jpg", '{"k": 3}', '{"query": "a", "k": 0}',
         '{"query": "a", "k": true}', '{"query": 3}', '{"query": "a", "kk": 3}', '{"query": "a", "where": "foo = 1"}',
-        "b - b", "./missing.jpg", '{"query": "a", "k": 99}', "a cat",
+        "b - b", "./missing.jpg", '{"query": "a", "k": 99}', '{"query": "id:\\ud800"}', "a cat",
     ]
     hits, refused = answered(opened, lines)
     assert [found[0].query for found in hits] == ["a dog", "a cat"]
     said = dict(refused)
-    assert sorted(said) == list(range(2, 14))
+    assert sorted(said) == list(range(2, 15))
     for line, words in {
         2: "The quote at position 1", 3: "bad.jpg: not an image", 4: "no image with the id nowhere.jpg",
         5: 'An object needs a "query"', 6: "k is 0", 7: "k is true; it has to be a whole number",
         8: "query is 3; it has to be a text", 9: "nothing called 'kk'", 10: "no field foo", 11: "cancel each other out",
-        12: "no image file ./missing.jpg", 13: "ask for at most 8",
+        12: "no image file ./missing.jpg", 13: "ask for at most 8", 14: "no image with the id \ud800",
     }.items():
         assert words in said[line]
 

@@ -107,6 +107,11 @@ class TestSearch:
         np.testing.assert_allclose([hit.score for hit in hits[::2]], 1, atol=ROUNDING)
         assert_right(hits, truth, queries, list(truth.values()), 2)
 
+    def test_a_path_is_that_file(self, made, photos, tiny_encoder):
+        with Collection.open(made, encoder=tiny_encoder) as collection:
+            one, several = collection.search(photos / "rocket.jpg", 1), collection.search([photos / "rocket.jpg", "a cat"], 1)
+        assert [hit.id for hit in one] == ["rocket.jpg"] and several[0] == one[0]
+
     def test_a_smaller_copy_finds_its_original(self, made, photos, tiny_encoder, tmp_path):
         small = tmp_path / "small.png"
         with Image.open(photos / "rocket.jpg") as original:

@@ -123,6 +123,12 @@ def test_a_query_without_hits_and_other_scripts(tmp_path):
     assert page.tags[1] == ("meta", {"charset": "utf-8"})
 
 
+def test_a_query_that_is_not_valid_unicode(tmp_path):
+    path = tmp_path / "sheet.html"
+    write_contact_sheet(path, "t", {"caf\udce9 dog": []})
+    assert Page(path).texts["h2"] == [r"caf\udce9 dog"]
+
+
 def test_a_frame_of_a_video_is_shown_with_its_time(write_video, tmp_path):
     video = write_video(tmp_path / "clip.mp4", [0, 200], [0, 83_000])
     path = tmp_path / "sheet.html"

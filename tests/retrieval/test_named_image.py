@@ -34,6 +34,10 @@ def test_a_stored_image_by_id_or_path(collection, photo_folder, tiny_encoder):
         gone.open()
 
 
+def test_an_id_as_search_takes_it(collection):
+    assert find_image(collection, "id:rocket.jpg").row == find_image(collection, "rocket.jpg").row is not None
+
+
 def test_a_file_comes_before_an_id(collection, photo_folder, tmp_path, monkeypatch, tiny_encoder):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 10), "green").save("coffee.png")

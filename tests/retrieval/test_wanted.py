@@ -26,3 +26,12 @@ def test_a_zero_is_something_asked_for(one):
 def test_values_out_of_range(values, said):
     with pytest.raises(QueryError, match=re.escape(said)):
         Refinement(**values)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ({"templates": "ON"}, "templates is 'ON'; choose one of on, off, auto."),
+    ({"fusion": "xx"}, "fusion is 'xx'; choose one of sum, product, slerp."),
+])
+def test_other_words(words, said):
+    with pytest.raises(QueryError, match=re.escape(said)):
+        Wanted(**words)

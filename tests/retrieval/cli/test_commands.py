@@ -147,3 +147,13 @@ def test_interrupted_index_says_how_to_go_on(run, photo_folder, tiny_model, tmp_
     assert "Run the same command again to go on from what was committed." in done.err
     (report,) = run("index", photo_folder, "-o", path, "--json").objects
     assert (report["images"], report["encoded"], report["unchanged"]) == (6, 4, 2)
+
+
+def test_an_interrupt_ends_any_command_with_130(run, collection, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("retrieval.collection.Collection.open", interrupted)
+    for command in (["search", collection, "a cat"], ["info", collection]):
+        done = run(*command)
+        assert (done.status, done.out, done.err) == (130, "", "\nInterrupted.\n")

@@ -33,6 +33,13 @@ def test_paths_of_all_but_the_best(run, doubled, photo_folder):
     assert (photo_folder / "rocket.jpg").exists()
 
 
+def test_sizes_that_an_import_does_not_know(run, collection_of_words, tmp_path):
+    collection = collection_of_words(tmp_path / "c.collection", {"/photos/a.jpg": "a cat", "/photos/b.jpg": "a cat"})
+    done = run("dedup", collection)
+    assert done.status == 0, done.err
+    assert done.rows[1:] == [["1", "near", "1.0000", "", "", "1", f"/photos/{name}"] for name in ("a.jpg", "b.jpg")]
+
+
 @pytest.mark.parametrize(("options", "said"), [
     (["-0"], "-0 is about how --paths ends each path"),
     (["--paths", "--json"], "two ways to print"),

@@ -35,6 +35,20 @@ def test_a_narrow_terminal_folds_words_and_never_numbers(terminal):
     assert rows[0][0] in terminal(120, columns, rows)
 
 
+def test_what_is_not_known_is_an_empty_cell(terminal):
+    shown = terminal(80, ("width", "path"), [(None, "a.jpg"), (640, "b.jpg")]).splitlines()
+    assert [line.split("│")[1:-1] for line in shown if ".jpg" in line] == [["       ", " a.jpg "], ["   640 ", " b.jpg "]]
+
+
+def test_others_names_say_nothing_to_the_terminal(terminal, capsys):
+    hostile = "a\x1b[2Jb\x1b]0;title\x07\x7f\x9b1A\u2028c\r\nd\u2029.jpg"
+    escaped = r"a\x1b[2Jb\x1b]0;title\x07\x7f\x9b1A\u2028c\r\nd\u2029.jpg"
+    lines = terminal(120, ("path", "caption"), [(hostile, "ein Café ☕")]).split("\n")
+    assert [line.split("│")[1:-1] for line in lines if "Café" in line] == [[f" {escaped} ", " ein Café ☕ "]]
+    output.warn_skipped([(hostile, "not an image")])
+    assert capsys.readouterr().err == f"Skipped 1 unreadable:\n  {escaped}: not an image\n"
+
+
 @pytest.mark.parametrize(("count", "shown"), [
     (0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (56_330_240, "56.3 MB"), (2_500_000_000, "2.5 GB"),
 ])

@@ -3,6 +3,9 @@ import shutil
 import pytest
 
 
+NEAREST = "See what comes nearest: leave out --min-score."
+
+
 @pytest.fixture
 def doubled(run, photo_folder, tiny_model, tmp_path):
     """The photo folder with rocket.jpg a second time."""
@@ -33,8 +36,22 @@ def test_without_a_value_the_options_take_their_defaults(run, doubled):
 def test_nothing_scores_high_enough(run, doubled):
     done = run("search", doubled, "a rocket", "--min-score", "0.99")
     assert (done.status, done.rows) == (0, [["query", "rank", "score", "path"]])
-    assert "Nothing scores high enough" in done.err
+    assert done.err == f"Nothing scores high enough for 'a rocket'. {NEAREST}\n"
     assert run("search", doubled, "a rocket", "--min-score", "0.99", "--json").out == ""
+
+
+def test_each_query_that_nothing_scores_high_enough_for_is_named(run, doubled, photo_folder):
+    rocket = photo_folder / "rocket.jpg"
+    done = run("search", doubled, "a cat", rocket, "a dog", "--min-score", "0.99", "--json")
+    assert {hit["query"] for hit in done.objects} == {str(rocket)}
+    assert done.err.splitlines() == [f"Nothing scores high enough for {query!r}. {NEAREST}" for query in ("a cat", "a dog")]
+    lines = f'{rocket}\na cat\n{{"query": "a dog", "where": "width > 100000"}}\n'
+    done = run("search", doubled, "-", "--min-score", "0.99", "--json", stdin=lines)
+    assert {hit["query"] for hit in done.objects} == {str(rocket)}
+    assert done.err.splitlines() == [
+        f"Line 2: Nothing scores high enough for 'a cat'. {NEAREST}",
+        f"Line 3: No image of {doubled} passes the filter.",
+    ]
 
 
 def test_raw_and_calibrated_scores_stand_side_by_side(run, doubled):

@@ -70,6 +70,7 @@ class TestComposed:
             (["a", "+"], "The query ends with +"),
             (["-", "a"], "Argument 1 is -"),
             (["id:coffee.jpeg"], "There is no image with the id coffee.jpeg"),
+            (["id:caf\udce9.jpg"], "There is no image with the id caf\\udce9.jpg"),
             (["id:beach/china.jpg"], "Did you mean id:2019/beach/china.jpg?"),
             (["a - a"], "cancel each other out"),
             (["nan:a + b"], "no finite number"),
@@ -182,6 +183,8 @@ class TestBatches:
         assert first.startswith("Line 2: The quote at position 1 of the query is not closed")
         assert second.startswith("Line 3: There is no image with the id nowhere")
         assert done.status == 1 and last == "Error: 2 of 4 queries could not be asked; they are named above."
+        table = run("search", collection, "-", "-k", "1", stdin='a cat\n"b\na dog\n')
+        assert [row[0] for row in table.rows] == ["query", "a cat", "a dog"] and table.status == 1
 
     @pytest.mark.parametrize(
         ("arguments", "status", "said"),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -127,6 +128,25 @@ def test_the_prompt(photos, photo_folder, tmp_path):
         terminal.until("search> ")
         terminal.type("\x04")  # Ctrl-D
         assert terminal.to_the_end()[0] == 0
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--min-score", "0.999"], "Nothing scores high enough for 'a zebra'. See what comes nearest: leave out --min-score."),
+    (["--where", "width > 100000"], "No image of {} passes the filter."),
+])
+def test_the_prompt_says_why_there_is_nothing(photos, options, said):
+    with Terminal("search", photos, *options, TERM="dumb") as terminal:
+        terminal.until("search> ")
+        terminal.type("a zebra\n")
+        terminal.until("a zebra\r\n")
+        assert terminal.until("search> ") == f"{said.format(photos)}\r\n"
+
+
+def test_an_interrupt_at_the_prompt_ends_it_with_130(photos):
+    with Terminal("search", photos, TERM="dumb") as terminal:
+        terminal.until("search> ")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.to_the_end() == (130, "\r\nInterrupted.\r\n")
 
 
 def test_without_a_query_and_without_a_terminal(run, photos):

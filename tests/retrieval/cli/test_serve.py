@@ -31,6 +31,9 @@ def test_serves_until_it_is_told_to_end(run, collection, monkeypatch):
                     run(*command, "--no-server")
                 with pytest.raises(TypeError):  # not what the server runs with
                     run(*command, "--precision", "float32")
+                for more in (["--min-score", "0.99"], ["--where", "width > 100000"]):  # notes of it are made here
+                    with pytest.raises(TypeError):
+                        run(*command, *more)
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
         finally:

@@ -47,7 +47,7 @@ def follow(text):
 def test_each_picture_is_drawn_over_its_own_cells():
     image = Image.new("RGB", (60, 40), (200, 10, 20))
     pictures = [draw(image, "kitty"), draw(image, "kitty")]
-    names = ["first", f"{MARK} in a name that is folded " * 20]  # more lines than a picture has
+    names = ["first\u2028\x85 of two", f"{MARK} in a name that is folded " * 20]  # more lines than a picture has
     lines, drawn = follow(drawn_over(re.sub(r"\x1b\[[0-9;]*m", "", table_of(pictures, names)), pictures))
     tops = [next(number for number, line in enumerate(lines) if name in line) for name in ("first", f"{MARK} in a")]
     assert drawn == [(top, 2) for top in tops]
