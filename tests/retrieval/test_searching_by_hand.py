@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from retrieval import collection as room
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.documents import Document, FileState
@@ -82,6 +83,18 @@ def test_auto(opened):
     assert [(hit.id, hit.relevance) for hit in hits] == [("0.jpg", 1), ("4.jpg", 1), ("1.jpg", 1), ("5.jpg", 1)]
     everything = opened.search("east", 6, min_score=-1)
     assert [hit.relevance for hit in everything] == [1, 1, 1, 1, 0, 0]
+
+
+def test_what_relevance_is_measured_by_is_made_once_per_commit(opened, monkeypatch):
+    made, make = [], room.relevance_model
+    monkeypatch.setattr(room, "relevance_model", lambda *of: made.append(of) or make(*of))
+    for _ in range(2):
+        assert [hit.relevance for hit in opened.search("east", 6, min_score=-1)] == [1, 1, 1, 1, 0, 0]
+    assert len(made) == 1
+    with Catalog.open(opened.path, writable=True) as catalog:
+        catalog.forget(["/photos/3.jpg"])  # which the background was nearest to
+    assert [hit.relevance for hit in opened.search("east", 5, min_score=-1)] == [1, 1, 1, 1, 1]
+    assert len(made) == 2
 
 
 def test_diverse(opened):
