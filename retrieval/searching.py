@@ -39,6 +39,10 @@ class Nearest:
         """How many rows there are to find."""
         return self.index.n if self.allowed is None else min(self.index.n, int(self.allowed.sum()))
 
+    def calibrated(self, query: Query, scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What a query's rows are ordered by, of their cosines: both (n,)."""
+        return scores if self.biases is None or not query.is_text else scores - self.biases[rows]
+
     def search(self, queries: Sequence[Query], vectors: np.ndarray, k: int) -> Matches:
         """The k best rows of each query, with their cosines; texts by cosine less bias.
 
@@ -127,4 +131,5 @@ def _candidates(
     rows, scores = rows[there], scores[there]
     owners = [contents[row] for row in rows.tolist()]
     stored = [Stored(path, content) for _, path, content in owners]
-    return Candidates(rows, scores, store.take, stored), [(id, path) for id, path, _ in owners]
+    calibrated = nearest.calibrated(query, scores, rows)
+    return Candidates(rows, scores, calibrated, store.take, stored), [(id, path) for id, path, _ in owners]

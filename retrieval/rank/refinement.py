@@ -33,13 +33,15 @@ def width(how: Refinement, k: int) -> int:
 class Candidates:
     """Images that an index found for one query, best first.
 
-    rows      (n,) int64; scores (n,) float32
-    vectors   rows -> (n, d) float32 unit rows
-    stored    n images as the reranker takes them, content hashes included
+    rows        (n,) int64; scores (n,) float32
+    calibrated  (n,) float32 descending: scores less what calibration takes, by which they are ordered
+    vectors     rows -> (n, d) float32 unit rows
+    stored      n images as the reranker takes them, content hashes included
     """
 
     rows: np.ndarray
     scores: np.ndarray
+    calibrated: np.ndarray
     vectors: Callable[[np.ndarray], np.ndarray]
     stored: list[Stored]
 
@@ -84,7 +86,7 @@ def refine(
     more = len(order) < k and (how.min_score is None or not n or bool(good[-(n // 4) :].any()))
     if how.diverse is not None:
         leading = order[: candidates_for(k)]
-        by = candidates.scores if how.rerank is None else _ranks_as_scores(order, n)
+        by = candidates.calibrated if how.rerank is None else _ranks_as_scores(order, n)
         order = leading[diverse_order(by[leading], vectors[leading], k, how.diverse)]
     return [
         Refined(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from retrieval import collection as room
+from retrieval.calibration import Calibration
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.documents import Document, FileState
@@ -50,6 +51,16 @@ def opened(tmp_path, monkeypatch):
         Collection(path, Manifest(EncoderRecord("east", 3, "east")), catalog).refresh_index()
     with Collection.open(path, encoder=East()) as collection:
         yield collection
+
+
+@pytest.fixture
+def calibrated(opened):
+    """Less 1.92, 2, 0.56, 0, 1.92, 1.6: the order is 3, 2, 0, 4, 5, 1."""
+    references = np.array([[0.96, 0.28, 0]], np.float16)
+    Calibration(references, np.zeros(1, np.int64), weight=2.0, k=1).save(
+        opened.path / "calibration" / "references.safetensors"
+    )
+    return opened
 
 
 def found(opened, k=6, **how):
@@ -101,6 +112,13 @@ def test_diverse(opened):
     # After 0 come those at a right angle to it: 2 and 3, then whichever is less like them.
     assert found(opened, 3, diverse=0.3) == [(0, 1), (2, 0), (3, 0)]
     assert found(opened, 3, diverse=1) == [(0, 1), (4, 1), (1, 0.96)]
+
+
+def test_diverse_results_are_calibrated(calibrated):
+    plain = found(calibrated)
+    assert plain == [(3, 0), (2, 0), (0, 1), (4, 1), (5, 0.6), (1, 0.96)]
+    assert found(calibrated, diverse=1) == plain
+    assert found(calibrated, 2, diverse=0.9) == [(3, 0), (2, 0)]
 
 
 def test_everything_at_once(opened):

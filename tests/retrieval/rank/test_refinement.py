@@ -13,9 +13,9 @@ SCORES = np.array([0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
 QUERY = Query("a dog")
 
 
-def candidates(n=5):
+def candidates(n=5, scores=SCORES):
     stored = [Stored(f"/{row}.jpg", content) for row, content in enumerate("abcdc")]
-    return Candidates(np.arange(n), SCORES[:n], lambda rows: VECTORS[rows], stored[:n])
+    return Candidates(np.arange(n), scores[:n], SCORES[:n], lambda rows: VECTORS[rows], stored[:n])
 
 
 class Backwards:
@@ -91,6 +91,14 @@ def test_diverse_results_come_from_what_is_left():
     assert positions(Refinement(diverse=0.5, min_score=0.35), k=3) == [0, 1]
     # By the reranker's order: 3 first; then 2, unlike it and next in order.
     assert positions(Refinement(diverse=0.5, rerank=Backwards()), k=2) == [3, 2]
+
+
+def test_diverse_results_are_good_by_calibrated_scores():
+    scores = np.array([0.6, 0.9, 0.4, 0.8, 0.7], np.float32)  # whose order is another
+    shown, _ = refine(candidates(scores=scores), 5, Refinement(diverse=1), QUERY, None)
+    assert [one.position for one in shown] == [0, 1, 2, 3, 4]
+    shown, _ = refine(candidates(scores=scores), 3, Refinement(diverse=0.5), QUERY, None)
+    assert [one.position for one in shown] == [0, 2, 3]
 
 
 def test_no_candidates():
