@@ -363,7 +363,11 @@ class Collection:
     def _nearest(self, wanted: Wanted) -> Nearest:
         index = self.index(wanted.within)  # first: it may open the vectors anew
         biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
-        return Nearest(index, biases, wanted.where and self.allowed(wanted.where, wanted.within))
+        allowed = wanted.where and self.allowed(wanted.where, wanted.within)
+        if biases is None or wanted.refinement.min_score is None:
+            return Nearest(index, biases, allowed)
+        largest = self._once_per_commit("bias", lambda: float(biases[self.indexed().live_rows()].max(initial=0)))
+        return Nearest(index, biases, allowed, largest)
 
     def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
         """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""

@@ -12,6 +12,7 @@ from retrieval.duplicate_groups import duplicate_groups
 from retrieval.errors import QueryError
 from retrieval.images import ImageFacts
 from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.searching import Nearest
 from retrieval.vectors import VectorStore
 
 # Scores with the query (1, 0, 0): 1, 0.96, 0, 0, 1, 0.6; rows 0 and 4 are the same file.
@@ -119,6 +120,32 @@ def test_diverse_results_are_calibrated(calibrated):
     assert plain == [(3, 0), (2, 0), (0, 1), (4, 1), (5, 0.6), (1, 0.96)]
     assert found(calibrated, diverse=1) == plain
     assert found(calibrated, 2, diverse=0.9) == [(3, 0), (2, 0)]
+
+
+def test_least_scores_find_what_calibration_held_back(calibrated):
+    assert found(calibrated, 1, min_score=0.5) == [(0, 1)]
+    assert found(calibrated, 2, min_score=0.5) == [(0, 1), (4, 1)]
+    assert found(calibrated, 3, min_score=0.95) == [(0, 1), (4, 1), (1, 0.96)]
+    assert found(calibrated, 1, min_score="auto") == [(0, 1)]
+    assert found(calibrated, 1, min_score=0.5, where="height = 15") == [(5, 0.6)]
+    assert found(calibrated, 6, min_score=0.99, calibrated=False) == [(0, 1), (4, 1)]
+
+
+def test_how_far_a_least_score_looks(calibrated, monkeypatch):
+    """Until the last calibrated score and the largest bias, 2, are too little."""
+    widths, search = [], Nearest.search
+    monkeypatch.setattr(Nearest, "search", lambda self, queries, vectors, k: (
+        widths.append(k) or search(self, queries, vectors, k)
+    ))
+    assert found(calibrated, 1, min_score=1) == [(0, 1)]  # not in the first, 0, but 4 beyond it
+    assert found(calibrated, 4, min_score=0.99) == [(0, 1), (4, 1)]  # at most -0.92 + 2 are beyond 4
+    assert found(calibrated, 5, min_score=0.97) == [(0, 1), (4, 1)]  # -1 + 2 are beyond 5
+    assert widths == [1, 4, 4, 6, 5, 6]
+    with Catalog.open(calibrated.path, writable=True) as catalog:
+        catalog.forget(["/photos/1.jpg"])  # whose bias was that
+    widths.clear()
+    assert found(calibrated, 5, min_score=0.97) == [(0, 1), (4, 1)]  # -1 + 1.92
+    assert widths == [5]
 
 
 def test_everything_at_once(opened):
