@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Callable, Sequence, TypeVar
+from typing import Any, Callable, Sequence, TypeVar
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Collection:
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, SearchableIndex] = {}
-        self._counted: tuple[int, int] | None = None  # generation, images
+        self._known: dict[str, tuple[int, Any]] = {}  # at which generation, and what
         self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
         self._biases = np.zeros(0, np.float32)
         self._allowed: dict[tuple, np.ndarray] = {}
@@ -161,10 +161,15 @@ class Collection:
 
     def __len__(self) -> int:
         """Images to search. Counted once per commit, as every search asks."""
+        return self._once_per_commit(IMAGES, lambda: self.catalog.count("indexed"))
+
+    def _once_per_commit(self, what: str, find: Callable[[], Found]) -> Found:
+        """What `find` makes of the catalogue and the vectors, kept for as long as they stay as they are."""
         generation = self.catalog.generation
-        if self._counted is None or self._counted[0] != generation:
-            self._counted = generation, self.catalog.count("indexed")
-        return self._counted[1]
+        known = self._known.get(what)
+        if known is None or known[0] != generation:
+            known = self._known[what] = generation, find()
+        return known[1]
 
     def load_encoder(self) -> Encoder:
         """The encoder that made this collection, loaded once. Raises EncoderMismatchError."""
@@ -322,7 +327,7 @@ class Collection:
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is in 1..how many there are to find."""
         self._index_record(within)
-        n = len(self) if within == IMAGES else self.catalog.captions.counts()[1]
+        n = len(self) if within == IMAGES else self._once_per_commit(within, lambda: self.catalog.captions.counts()[1])
         if n == 0:
             add = "Add some" if within == IMAGES else "Index a source that has some"
             raise QueryError(f"{self.path} holds no {within} yet. {add}: retrieval index SOURCE -o {self.path}")
@@ -359,7 +364,11 @@ class Collection:
     def _nearest(self, wanted: Wanted) -> Nearest:
         index = self.index(wanted.within)  # first: it may open the vectors anew
         biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
-        return Nearest(index, biases, wanted.where and self.allowed(wanted.where, wanted.within))
+        allowed = wanted.where and self.allowed(wanted.where, wanted.within)
+        if biases is None or wanted.refinement.min_score is None:
+            return Nearest(index, biases, allowed)
+        largest = self._once_per_commit("bias", lambda: float(biases[self.indexed().live_rows()].max(initial=0)))
+        return Nearest(index, biases, allowed, largest)
 
     def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
         """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""
@@ -370,7 +379,9 @@ class Collection:
     def _relevance(self, how: Refinement) -> RelevanceModel | None:
         if how.min_score is None:
             return None
-        return relevance_model(self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(()))
+        return self._once_per_commit("relevance", lambda: relevance_model(
+            self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(())
+        ))
 
     def _undisturbed(self, find: Callable[[], Found]) -> Found:
         """What `find` reads of index, vectors and catalogue in one state of the collection."""

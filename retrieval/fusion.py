@@ -17,8 +17,8 @@ def fuse(vectors: np.ndarray, weights: np.ndarray, how: str = SUM) -> np.ndarray
     """One unit vector float32 (d,) of unit rows (t, d) and their weights (t,).
 
     how  "sum"      w_1 x_1 + w_2 x_2 + ..., normalised; negative weights subtract
-         "product"  sign(x) |x|^w of each component, multiplied, normalised; for encoders trained to
-                    be used so, for others it finds little
+         "product"  sign(x) |x|^w of each component, multiplied, normalised; a term of weight 0 is left
+                    out; for encoders trained to be used so, for others it finds little
          "slerp"    the mean on the sphere: of two terms the point that divides the arc between them
                     as the weights say (Shoemake 1985), of more the one towards which their weighted
                     arcs balance (Buss and Fillmore 2001); it does not depend on their order
@@ -31,10 +31,12 @@ def fuse(vectors: np.ndarray, weights: np.ndarray, how: str = SUM) -> np.ndarray
     weights = np.asarray(weights, np.float64)
     if how != SUM and (weights < 0).any():
         raise QueryError(f"A {how} cannot subtract. Give its terms positive weights, or fuse by sum.")
-    vectors = vectors.astype(np.float64)
-    total = np.abs(weights).sum()
-    fused = weights @ vectors
-    if total == 0 or np.linalg.norm(fused) < _CANCELLED * total:
+    used = weights != 0
+    vectors, weights = vectors[used].astype(np.float64), weights[used]
+    shares = weights / np.abs(weights).max(initial=0)  # of the largest, for squares of large ones overflow
+    total = np.abs(shares).sum()
+    fused = shares @ vectors
+    if np.linalg.norm(fused) <= _CANCELLED * total:
         raise QueryError("The terms of the query cancel each other out. Give them other weights.")
     if how == PRODUCT:
         fused = np.prod(np.sign(vectors) * np.abs(vectors) ** weights[:, None], axis=0)
@@ -42,7 +44,7 @@ def fuse(vectors: np.ndarray, weights: np.ndarray, how: str = SUM) -> np.ndarray
     if not np.isfinite(length) or length == 0:
         raise QueryError("The terms of the query multiply to nothing. Give them smaller weights, or fuse by sum.")
     fused /= length
-    return (_mean_on_sphere(fused, vectors, weights / total) if how == SLERP else fused).astype(np.float32)
+    return (_mean_on_sphere(fused, vectors, shares / total) if how == SLERP else fused).astype(np.float32)
 
 
 def _mean_on_sphere(start: np.ndarray, vectors: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -28,16 +28,25 @@ class Nearest:
 
     biases   (n,) float32 by vector row; None if nothing is calibrated
     allowed  (n,) bool by vector row; None for all
+    largest  of the biases of rows that may be found; asked of refined searches with a least score
     """
 
     index: FlatIndex | VectorIndex | RefinedIndex
     biases: np.ndarray | None = None
     allowed: np.ndarray | None = None
+    largest: float = 0.0
 
     @property
     def n(self) -> int:
         """How many rows there are to find."""
         return self.index.n if self.allowed is None else min(self.index.n, int(self.allowed.sum()))
+
+    def calibrated(self, query: Query, scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """What a query's matches (n,) are ordered by, (n,), and what the cosine of any other row is at most."""
+        if self.biases is None or not query.is_text:
+            return scores, float(scores[-1])
+        less = np.where(rows >= 0, scores - self.biases[rows], -np.inf)
+        return less, float(less[-1]) + self.largest
 
     def search(self, queries: Sequence[Query], vectors: np.ndarray, k: int) -> Matches:
         """The k best rows of each query, with their cosines; texts by cosine less bias.
@@ -122,9 +131,11 @@ def _candidates(
 ) -> tuple[Candidates, list[tuple[str, str]]]:
     """Images of the index, best first, and (id, path) of each."""
     scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, count)))  # (count,)
+    calibrated, beyond = nearest.calibrated(query, scores, rows)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]
     owners = [contents[row] for row in rows.tolist()]
     stored = [Stored(path, content) for _, path, content in owners]
-    return Candidates(rows, scores, store.take, stored), [(id, path) for id, path, _ in owners]
+    found = Candidates(rows, scores, calibrated[there], beyond, store.take, stored)
+    return found, [(id, path) for id, path, _ in owners]

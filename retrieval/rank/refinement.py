@@ -33,13 +33,17 @@ def width(how: Refinement, k: int) -> int:
 class Candidates:
     """Images that an index found for one query, best first.
 
-    rows      (n,) int64; scores (n,) float32
-    vectors   rows -> (n, d) float32 unit rows
-    stored    n images as the reranker takes them, content hashes included
+    rows        (n,) int64; scores (n,) float32
+    calibrated  (n,) float32 descending: scores less what calibration takes, by which they are ordered
+    beyond      what the score of an image that is not among them is at most
+    vectors     rows -> (n, d) float32 unit rows
+    stored      n images as the reranker takes them, content hashes included
     """
 
     rows: np.ndarray
     scores: np.ndarray
+    calibrated: np.ndarray
+    beyond: float
     vectors: Callable[[np.ndarray], np.ndarray]
     stored: list[Stored]
 
@@ -73,18 +77,17 @@ def refine(
     if how.dedup is not None or how.diverse is not None:
         vectors = candidates.vectors(candidates.rows)  # (n, d)
     likely = None if relevance is None else relevance.of(candidates.scores)  # (n,)
-    good = _good_enough(candidates.scores, likely, how.min_score)
-    order = order[good[order]]
+    order = order[_good_enough(candidates.scores, how.min_score, relevance)[order]]
     counts: dict[int, int] | None = None
     if how.dedup is not None:
         kept = collapse(vectors[order], [candidates.stored[one].content for one in order], how.dedup)
         counts = {int(order[one.position]): one.duplicates for one in kept}
         order = order[[one.position for one in kept]].astype(np.int64)
-    # Scores fall, but for what calibration moves: where the last quarter is too low all that follow are.
-    more = len(order) < k and (how.min_score is None or not n or bool(good[-(n // 4) :].any()))
+    beyond = np.array([candidates.beyond], np.float32)
+    more = len(order) < k and bool(_good_enough(beyond, how.min_score, relevance)[0])
     if how.diverse is not None:
         leading = order[: candidates_for(k)]
-        by = candidates.scores if how.rerank is None else _ranks_as_scores(order, n)
+        by = candidates.calibrated if how.rerank is None else _ranks_as_scores(order, n)
         order = leading[diverse_order(by[leading], vectors[leading], k, how.diverse)]
     return [
         Refined(
@@ -95,10 +98,10 @@ def refine(
     ], more
 
 
-def _good_enough(scores: np.ndarray, likely: np.ndarray | None, min_score: float | str | None) -> np.ndarray:
-    if min_score is None:
+def _good_enough(scores: np.ndarray, least: float | str | None, relevance: RelevanceModel | None) -> np.ndarray:
+    if least is None:
         return np.ones(len(scores), bool)
-    return likely >= AUTO_RELEVANCE if min_score == AUTO else scores >= min_score
+    return relevance.of(scores) >= AUTO_RELEVANCE if least == AUTO else scores >= least
 
 
 def _ranks_as_scores(order: np.ndarray, n: int) -> np.ndarray:

@@ -53,14 +53,15 @@ class EncoderReranker:
     def __init__(self, encoder: Encoder, cache: VectorCache, *, depth: int = DEPTH):
         self.name, self.depth = encoder.name, depth
         self._encoder, self._cache = encoder, cache
-        self._queries: dict[str, np.ndarray] = {}
+        self._last: tuple[Query, np.ndarray] | None = None  # the query asked last, and its vector
 
     def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
         """As `Reranker.scores`. Raises QueryError for a query image that cannot be read, RerankError."""
-        if query.shown not in self._queries:
-            self._queries = {query.shown: embed([query], self._encoder)[0]}  # wider searches ask again
+        last = self._last
+        if last is None or last[0] is not query:  # equal is not enough: its file may have changed
+            last = self._last = query, embed([query], self._encoder)[0]
+        asked = last[1]
         vectors = recalled(images, self._cache, self._encoder, self._encoder.encode_prepared)
-        asked = self._queries[query.shown]
         missing = np.float32(np.nan)
         return np.array([asked @ vectors[one.path] if one.path in vectors else missing for one in images], np.float32)
 

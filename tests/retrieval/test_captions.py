@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
+from retrieval.captions import Captions
 from retrieval.catalog import FILE_NAME, Catalog
 from retrieval.collection import CAPTIONS, Collection
 from retrieval.compact import compact, forget
@@ -187,6 +188,15 @@ class TestRuns:
     def test_a_rebuild_remembers(self, embedded, photo_folder, options):
         index_sources([photo_folder], embedded, options(), rebuild=True)
         assert Manifest.load(embedded).captions is not None
+
+    def test_they_are_counted_once_per_commit(self, embedded, monkeypatch):
+        asked, counts = [], Captions.counts
+        monkeypatch.setattr(Captions, "counts", lambda self: asked.append(self) or counts(self))
+        with Collection.open(embedded) as collection:
+            assert [collection.checked_k(k, CAPTIONS) for k in (None, 5)] == [5, 5]
+            assert len(asked) == 1
+            say(embedded, {"chelsea.png": ["a cat"]})
+            assert collection.checked_k(None, CAPTIONS) == 4
 
     def test_the_index_file_is_derived(self, embedded, tiny_encoder):
         before = found(embedded, tiny_encoder, "a cup")

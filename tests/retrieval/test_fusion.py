@@ -22,6 +22,10 @@ def at(degrees):
         ([X], [0.1], X),
         ([X], [-2], -X),
         ([X, Y], [1, 0], X),
+        ([X, Y], [3e200, -4e200], [0.6, -0.8, 0]),
+        ([X, Y], [1e308, 1e308], [0.5**0.5, 0.5**0.5, 0]),
+        ([X, Y], [1, 1e200], Y),
+        ([X, Y], [3e-320, 4e-320], [0.6, 0.8, 0]),
     ],
 )
 def test_sums(vectors, weights, expected):
@@ -37,6 +41,12 @@ def test_slerp_divides_the_arc_where_a_sum_divides_the_chord():
     np.testing.assert_allclose(fuse(pair, np.array([1, 0]), "slerp"), at(0), atol=1e-6)
     summed = fuse(pair, np.array([3, 1]))
     np.testing.assert_allclose(summed, at(np.degrees(np.arctan2(np.sqrt(3) / 2, 2.5))), atol=1e-6)  # 19.1
+
+
+def test_slerp_by_the_ratio_of_weights_however_large():
+    pair = np.stack([at(0), at(120)])
+    np.testing.assert_allclose(fuse(pair, np.array([3e200, 1e200]), "slerp"), at(30), atol=1e-6)
+    np.testing.assert_allclose(fuse(pair, np.array([1e308, 1e308]), "slerp"), at(60), atol=1e-6)
 
 
 def test_slerp_of_three_knows_no_order():
@@ -56,6 +66,12 @@ def test_products_keep_signs_and_take_weights_as_powers():
     np.testing.assert_allclose(fuse(pair, np.array([2, 1]), "product"), expected / np.linalg.norm(expected), atol=1e-6)
 
 
+def test_a_product_leaves_out_what_weighs_nothing():
+    pair = np.array([[0.6, 0.8, 0], [-0.6, -0.8, 0]], np.float32)
+    np.testing.assert_allclose(fuse(pair, np.array([1, 0]), "product"), [0.6, 0.8, 0], atol=1e-6)
+    np.testing.assert_allclose(fuse(np.stack([X, Y]), np.array([0, 2]), "product"), Y, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("vectors", "weights", "how", "said"),
     [
@@ -63,6 +79,9 @@ def test_products_keep_signs_and_take_weights_as_powers():
         ([X, -X], [1, 1], "slerp", "cancel each other out"),
         ([X, at(0.03)], [1, -1], "sum", "cancel each other out"),  # rounding to float16 turns a vector as far
         ([X, Y], [0, 0], "sum", "cancel each other out"),
+        ([X, Y], [0, 0], "product", "cancel each other out"),
+        ([X, -X], [1e200, 1e200], "slerp", "cancel each other out"),
+        ([at(45), at(45)], [1e200, 1], "product", "multiply to nothing. Give them smaller weights"),
         ([X, Y], [1, -1], "product", "A product cannot subtract"),
         ([X, Y], [1, -1], "slerp", "A slerp cannot subtract"),
         ([X, Y], [1, 1], "product", "multiply to nothing"),

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from retrieval import collection as room
+from retrieval.calibration import Calibration
 from retrieval.catalog import Catalog
 from retrieval.collection import Collection
 from retrieval.documents import Document, FileState
@@ -10,6 +12,7 @@ from retrieval.duplicate_groups import duplicate_groups
 from retrieval.errors import QueryError
 from retrieval.images import ImageFacts
 from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.searching import Nearest
 from retrieval.vectors import VectorStore
 
 # Scores with the query (1, 0, 0): 1, 0.96, 0, 0, 1, 0.6; rows 0 and 4 are the same file.
@@ -51,6 +54,16 @@ def opened(tmp_path, monkeypatch):
         yield collection
 
 
+@pytest.fixture
+def calibrated(opened):
+    """Less 1.92, 2, 0.56, 0, 1.92, 1.6: the order is 3, 2, 0, 4, 5, 1."""
+    references = np.array([[0.96, 0.28, 0]], np.float16)
+    Calibration(references, np.zeros(1, np.int64), weight=2.0, k=1).save(
+        opened.path / "calibration" / "references.safetensors"
+    )
+    return opened
+
+
 def found(opened, k=6, **how):
     return [(int(hit.id[0]), round(hit.score, 2)) for hit in opened.search("east", k, **how)]
 
@@ -84,10 +97,55 @@ def test_auto(opened):
     assert [hit.relevance for hit in everything] == [1, 1, 1, 1, 0, 0]
 
 
+def test_what_relevance_is_measured_by_is_made_once_per_commit(opened, monkeypatch):
+    made, make = [], room.relevance_model
+    monkeypatch.setattr(room, "relevance_model", lambda *of: made.append(of) or make(*of))
+    for _ in range(2):
+        assert [hit.relevance for hit in opened.search("east", 6, min_score=-1)] == [1, 1, 1, 1, 0, 0]
+    assert len(made) == 1
+    with Catalog.open(opened.path, writable=True) as catalog:
+        catalog.forget(["/photos/3.jpg"])  # which the background was nearest to
+    assert [hit.relevance for hit in opened.search("east", 5, min_score=-1)] == [1, 1, 1, 1, 1]
+    assert len(made) == 2
+
+
 def test_diverse(opened):
     # After 0 come those at a right angle to it: 2 and 3, then whichever is less like them.
     assert found(opened, 3, diverse=0.3) == [(0, 1), (2, 0), (3, 0)]
     assert found(opened, 3, diverse=1) == [(0, 1), (4, 1), (1, 0.96)]
+
+
+def test_diverse_results_are_calibrated(calibrated):
+    plain = found(calibrated)
+    assert plain == [(3, 0), (2, 0), (0, 1), (4, 1), (5, 0.6), (1, 0.96)]
+    assert found(calibrated, diverse=1) == plain
+    assert found(calibrated, 2, diverse=0.9) == [(3, 0), (2, 0)]
+
+
+def test_least_scores_find_what_calibration_held_back(calibrated):
+    assert found(calibrated, 1, min_score=0.5) == [(0, 1)]
+    assert found(calibrated, 2, min_score=0.5) == [(0, 1), (4, 1)]
+    assert found(calibrated, 3, min_score=0.95) == [(0, 1), (4, 1), (1, 0.96)]
+    assert found(calibrated, 1, min_score="auto") == [(0, 1)]
+    assert found(calibrated, 1, min_score=0.5, where="height = 15") == [(5, 0.6)]
+    assert found(calibrated, 6, min_score=0.99, calibrated=False) == [(0, 1), (4, 1)]
+
+
+def test_how_far_a_least_score_looks(calibrated, monkeypatch):
+    """Until the last calibrated score and the largest bias, 2, are too little."""
+    widths, search = [], Nearest.search
+    monkeypatch.setattr(Nearest, "search", lambda self, queries, vectors, k: (
+        widths.append(k) or search(self, queries, vectors, k)
+    ))
+    assert found(calibrated, 1, min_score=1) == [(0, 1)]  # not in the first, 0, but 4 beyond it
+    assert found(calibrated, 4, min_score=0.99) == [(0, 1), (4, 1)]  # at most -0.92 + 2 are beyond 4
+    assert found(calibrated, 5, min_score=0.97) == [(0, 1), (4, 1)]  # -1 + 2 are beyond 5
+    assert widths == [1, 4, 4, 6, 5, 6]
+    with Catalog.open(calibrated.path, writable=True) as catalog:
+        catalog.forget(["/photos/1.jpg"])  # whose bias was that
+    widths.clear()
+    assert found(calibrated, 5, min_score=0.97) == [(0, 1), (4, 1)]  # -1 + 1.92
+    assert widths == [5]
 
 
 def test_everything_at_once(opened):

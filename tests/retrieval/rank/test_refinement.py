@@ -13,9 +13,9 @@ SCORES = np.array([0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
 QUERY = Query("a dog")
 
 
-def candidates(n=5):
+def candidates(n=5, scores=SCORES, beyond=0.5):
     stored = [Stored(f"/{row}.jpg", content) for row, content in enumerate("abcdc")]
-    return Candidates(np.arange(n), SCORES[:n], lambda rows: VECTORS[rows], stored[:n])
+    return Candidates(np.arange(n), scores[:n], SCORES[:n], beyond, lambda rows: VECTORS[rows], stored[:n])
 
 
 class Backwards:
@@ -47,9 +47,11 @@ def test_a_least_score_is_one_that_counts():
 
 def test_auto_leaves_out_what_is_likely_not_meant():
     model = RelevanceModel(np.array([0.15, 0.25, 0.35, 0.45]))
-    shown, more = refine(candidates(), 5, Refinement(min_score=AUTO), QUERY, model)
+    shown, more = refine(candidates(beyond=0.1), 5, Refinement(min_score=AUTO), QUERY, model)
     assert [(one.position, one.relevance) for one in shown] == [(0, 1.0), (1, 0.75), (2, 0.5)]
     assert not more
+    assert not refine(candidates(beyond=0.25), 5, Refinement(min_score=AUTO), QUERY, model)[1]
+    assert refine(candidates(beyond=0.251), 5, Refinement(min_score=AUTO), QUERY, model)[1]
 
 
 def test_duplicates_are_counted_by_the_best_of_them():
@@ -59,9 +61,13 @@ def test_duplicates_are_counted_by_the_best_of_them():
     assert not refine(candidates(), 3, Refinement(dedup=0.95), QUERY, None)[1]
 
 
-def test_more_candidates_cannot_help_where_scores_are_too_low_already():
-    assert not refine(candidates(), 5, Refinement(dedup=0.95, min_score=0.25), QUERY, None)[1]
-    assert refine(candidates(2), 5, Refinement(min_score=0.25), QUERY, None)[1]
+def test_more_candidates_cannot_help_where_all_others_score_too_low():
+    how = Refinement(min_score=0.25)
+    assert not refine(candidates(beyond=0.2), 5, how, QUERY, None)[1]
+    assert not refine(candidates(), 3, how, QUERY, None)[1]  # there are enough
+    # Whatever those that came score: what calibration held back may score more.
+    assert refine(candidates(2), 5, how, QUERY, None)[1]
+    assert refine(candidates(1, np.array([0.1], np.float32), beyond=0.25), 1, how, QUERY, None) == ([], True)
 
 
 def test_reranking_orders_the_first_and_keeps_both_scores():
@@ -91,6 +97,14 @@ def test_diverse_results_come_from_what_is_left():
     assert positions(Refinement(diverse=0.5, min_score=0.35), k=3) == [0, 1]
     # By the reranker's order: 3 first; then 2, unlike it and next in order.
     assert positions(Refinement(diverse=0.5, rerank=Backwards()), k=2) == [3, 2]
+
+
+def test_diverse_results_are_good_by_calibrated_scores():
+    scores = np.array([0.6, 0.9, 0.4, 0.8, 0.7], np.float32)  # whose order is another
+    shown, _ = refine(candidates(scores=scores), 5, Refinement(diverse=1), QUERY, None)
+    assert [one.position for one in shown] == [0, 1, 2, 3, 4]
+    shown, _ = refine(candidates(scores=scores), 3, Refinement(diverse=0.5), QUERY, None)
+    assert [one.position for one in shown] == [0, 2, 3]
 
 
 def test_no_candidates():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from retrieval.images import open_image
-from retrieval.query import parse
+from retrieval.query import Query, parse
 from retrieval.rank.rerank import EncoderReranker, Stored, reranked
 from retrieval.rank.vector_cache import VectorCache
 from retrieval.reading import content_hash
@@ -15,10 +15,14 @@ class Counting:
     """An encoder that counts the images it embeds."""
 
     def __init__(self, encoder):
-        self._encoder, self.images = encoder, 0
+        self._encoder, self.images, self.texts = encoder, 0, []
 
     def __getattr__(self, name):
         return getattr(self._encoder, name)
+
+    def encode_texts(self, texts):
+        self.texts += texts
+        return self._encoder.encode_texts(texts)
 
     def encode_prepared(self, prepared):
         self.images += len(prepared)
@@ -61,6 +65,28 @@ def test_each_image_is_encoded_once_and_scores_stay_the_same(images, encoder, tm
     assert encoder.images == len(images) == 5
     np.testing.assert_array_equal(first, second)
     assert first[2].argmax() == 0 and first[2][0] == pytest.approx(1, abs=1e-3)
+
+
+def test_queries_of_one_name_are_told_apart(images, encoder, tmp_path):
+    reranker, first = EncoderReranker(encoder, cache_of(tmp_path, encoder)), np.zeros(len(images))
+    file = tmp_path / "query.png"
+    for place in (0, 3):  # written over in between
+        file.write_bytes(Path(images[place].path).read_bytes())
+        assert reranker.scores(parse(str(file)), images, first).argmax() == place
+    words = reranker.scores(Query(str(file)), images, first)
+    np.testing.assert_array_equal(words, EncoderReranker(encoder, cache_of(tmp_path, encoder)).scores(
+        Query(str(file)), images, first
+    ))
+    for place in (0, 3):
+        upload = Query("upload", image=Path(images[place].path).read_bytes())
+        assert reranker.scores(upload, images, first).argmax() == place
+
+
+def test_wider_searches_embed_their_query_once(images, encoder, tmp_path):
+    reranker, query = EncoderReranker(encoder, cache_of(tmp_path, encoder)), parse("a cat")
+    narrow = reranker.scores(query, images[:2], np.zeros(2))
+    np.testing.assert_array_equal(reranker.scores(query, images, np.zeros(len(images)))[:2], narrow)
+    assert encoder.texts == ["a cat"]
 
 
 def test_images_that_are_gone_or_changed_have_no_score(images, encoder, tmp_path, caplog):
