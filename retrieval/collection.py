@@ -308,11 +308,12 @@ class Collection:
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
-    def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
-        """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
+    def allowed(self, where: Condition | None, within: str = IMAGES) -> np.ndarray:
+        """Which vector rows belong to images of which it is true, None to any, or to their captions: bool (n,)."""
         key = where, within, self.catalog.generation, self._rewrites
         if key not in self._allowed:
-            rows = (self.catalog if within == IMAGES else self.catalog.captions).rows_where(where)
+            source = self.catalog if within == IMAGES else self.catalog.captions
+            rows = source.live_rows() if where is None else source.rows_where(where)
             mask = np.zeros(self.vectors.n, bool)
             mask[rows[rows < self.vectors.n]] = True  # a run may have committed more since this was opened
             self._allowed = {key: mask}
@@ -358,7 +359,8 @@ class Collection:
     def _nearest(self, wanted: Wanted) -> Nearest:
         index = self.index(wanted.within)  # first: it may open the vectors anew
         biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
-        return Nearest(index, biases, wanted.where and self.allowed(wanted.where, wanted.within))
+        allowed = wanted.where and self.allowed(wanted.where, wanted.within)
+        return Nearest(index, biases, allowed, lambda: self.allowed(None, wanted.within))
 
     def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
         """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""

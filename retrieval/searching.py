@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -28,11 +28,13 @@ class Nearest:
 
     biases   (n,) float32 by vector row; None if nothing is calibrated
     allowed  (n,) bool by vector row; None for all
+    live     what to allow where rows were found that are nobody's any more, likewise
     """
 
     index: FlatIndex | VectorIndex | RefinedIndex
-    biases: np.ndarray | None = None
-    allowed: np.ndarray | None = None
+    biases: np.ndarray | None
+    allowed: np.ndarray | None
+    live: Callable[[], np.ndarray]
 
     @property
     def n(self) -> int:
@@ -55,6 +57,15 @@ class Nearest:
             whole[texts] = part
         return matches
 
+    def again(self, found: np.ndarray, owned: Container[int]) -> Nearest | None:
+        """Where to search once more, as rows that took places among those found have no owner by now.
+
+        The index is as it was when it was opened; others write meanwhile. None if all have one.
+        """
+        if self.allowed is not None or all(row < 0 or row in owned for row in found.ravel().tolist()):
+            return None
+        return replace(self, allowed=self.live())
+
 
 def found_hits(
     nearest: Nearest, owners: Callable[[Sequence[int], Wanted], Mapping[int, Sequence[tuple]]],
@@ -66,6 +77,8 @@ def found_hits(
     """
     matches = nearest.search(queries, vectors, wanted.k)
     known = owners(matches.rows[matches.rows >= 0].tolist(), wanted)
+    if again := nearest.again(matches.rows, known):
+        return found_hits(again, owners, queries, vectors, wanted)
     answers = []
     for query, scores, rows in zip(queries, matches.scores.tolist(), matches.rows.tolist()):
         # Images with the same caption share a row.
@@ -123,6 +136,8 @@ def _candidates(
     """Images of the index, best first, and (id, path) of each."""
     scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, count)))  # (count,)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
+    if again := nearest.again(rows, contents):
+        return _candidates(again, store, catalog, query, vector, count)
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]
     owners = [contents[row] for row in rows.tolist()]

@@ -248,6 +248,15 @@ class TestChange:
         assert len(hits) == 10 and all(int(hit.id) < FIRST for hit in hits)
 
 
+    def test_a_reader_finds_as_many_after_others_forgot_some(self, built):
+        with Collection.open(built, device="cpu") as reader:
+            before = [int(hit.id) for hit in reader.search_vectors(["one"], UNSEEN[:1], 10)]
+            forget(built, before[:6])
+            after = [int(hit.id) for hit in reader.search_vectors(["one"], UNSEEN[:1], 10)]
+        assert len(before) == 10 and after[:4] == before[6:]
+        assert len(after) == 10 and not set(after) & set(before[:6])
+
+
 def test_opening_reads_no_vector(built, monkeypatch):
     (built / "vectors" / "00000.npy").unlink()
     with Collection.open(built, device="cpu") as collection:
