@@ -22,6 +22,7 @@ def command(collection, as_json) -> None:
     from retrieval.collection import Collection
     from retrieval.fused import in_words
     from retrieval.sketches import bytes_per_vector
+    from retrieval.types import CAPTIONS, IMAGES
 
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
@@ -39,8 +40,8 @@ def command(collection, as_json) -> None:
             "fingerprint": manifest.encoder.fingerprint,
             **index_facts(manifest.index),
             "index_current": all(
-                record.generation == catalog.generation
-                for record in (manifest.index, manifest.captions) if record
+                opened.indexed(within).is_current(record)
+                for within, record in ((IMAGES, manifest.index), (CAPTIONS, manifest.captions)) if record
             ),
             **({"sketch_bytes_per_vector": sketch} if (sketch := bytes_per_vector(opened.vectors)) else {}),
             **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),

@@ -1,5 +1,7 @@
 """`retrieval index --index, --memory, --target-recall, --retune`, and what `info` tells of it."""
 
+import os
+
 import pytest
 
 from retrieval.manifest import Manifest
@@ -38,6 +40,16 @@ def test_the_index_alone_is_changed_then_tuned_and_told(run, collection):
     for line in ("HNSW8 ef_search=10 (up to date)", "+0 of 6", "1.000 [0.9", "(target 0.9)", "1000 generic queries"):
         assert line in table
     assert run("search", collection, "a cat", "-k", "6").status == 0
+
+
+def test_a_damaged_file_is_told_and_mended_by_the_next_run(run, collection, photo_folder):
+    run("index", "-o", collection, "--index", "HNSW8")
+    os.truncate(collection / "index.faiss", 1000)
+    assert "HNSW8 ef_search=10 (out of date; `retrieval index` renews it)" in run("info", collection).out
+    assert "The index is built in memory" in run("search", collection, "a cat").err
+    assert run("index", photo_folder, "-o", collection).status == 0
+    assert "HNSW8 ef_search=10 (up to date)" in run("info", collection).out
+    assert run("search", collection, "a cat").err == ""
 
 
 def test_what_was_asked_for_stays_through_runs_and_rebuilds(run, collection, photo_folder, tiny_model):
