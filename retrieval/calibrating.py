@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.bootstrap import Estimate, mean_intervals
-from retrieval.calibration import FILE_NAME, FOLDER, K, WEIGHT, Calibration, text_hash
+from retrieval.calibration import FILE_NAME, FOLDER, K, WEIGHT, Calibration, biases_of, text_hash
 from retrieval.collection import Collection
 from retrieval.corpus.captions import Caption, CaptionSet, match_captions
 from retrieval.errors import CaptionsError
@@ -120,8 +120,11 @@ def calibrate(
             asked = _competing(vectors[len(texts) :], owners, rows, collection, random)
             calibration, report = _chosen(calibration, asked)
     with opened_to_write(path) as (manifest, catalog):
-        (calibration if calibration.weight else Calibration.off()).save(path / FOLDER / FILE_NAME)
-        Collection(path, manifest, catalog).biases(keep=True)
+        if not calibration.weight:
+            calibration = Calibration.off()
+        elif manifest.fuse is None:
+            biases_of(path, calibration, Collection(path, manifest, catalog).vectors, catalog.rewrites, keep=True)
+        calibration.save(path / FOLDER / FILE_NAME)  # last, as who has the collection open takes it up at once
     return report
 
 

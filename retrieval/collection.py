@@ -25,7 +25,7 @@ import numpy as np
 
 from indexes import cap_threads
 from retrieval import query, sketches
-from retrieval.calibration import Calibration, biases_of, calibration_of
+from retrieval.calibration import Calibration, biases_of, calibration_of, state_of
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
@@ -82,7 +82,7 @@ class Collection:
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, SearchableIndex] = {}
         self._counted: tuple[int, int] | None = None  # generation, images
-        self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
+        self._calibration: tuple[Calibration | None, object] | None = None  # found or not, as of which state
         self._biases = np.zeros(0, np.float32)
         self._allowed: dict[tuple, np.ndarray] = {}
 
@@ -216,13 +216,15 @@ class Collection:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What text queries for images are calibrated with, if anything. Raises CollectionError.
+        """What text queries for images are calibrated with by now, if anything. Raises CollectionError.
 
         Images fused with their captions are not: how close they are to texts is what was asked for.
         """
-        if self._calibration is None:
+        state = state_of(self.path)
+        if self._calibration is None or self._calibration[1] != state:
             fuses = self.manifest.fuse is not None
-            self._calibration = (None if fuses else calibration_of(self.path, self.manifest.encoder.name),)
+            self._calibration = None if fuses else calibration_of(self.path, self.manifest.encoder.name), state
+            self._biases = np.zeros(0, np.float32)
         return self._calibration[0]
 
     def biases(self, *, keep: bool = False) -> np.ndarray | None:
@@ -230,10 +232,11 @@ class Collection:
 
         keep  write them beside the vectors; for who is the only writer
         """
-        if self.calibration is None:
+        calibration = self.calibration
+        if calibration is None:
             return None
         if len(self._biases) < self.vectors.n or keep:
-            self._biases = biases_of(self.path, self.calibration, self.vectors, self._rewrites, keep=keep)
+            self._biases = biases_of(self.path, calibration, self.vectors, self._rewrites, keep=keep)
         return self._biases
 
     def search(
