@@ -77,7 +77,7 @@ class Collection:
         self._query_cache: QueryCache | None = None
 
     def _open_vectors(self) -> None:
-        self._rewrites = self.catalog.rewrites
+        self._rewrites, self._generation = self.catalog.rewrites, self.catalog.generation
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, SearchableIndex] = {}
@@ -110,9 +110,12 @@ class Collection:
         """Whether that happened since the vectors were opened; then they are opened anew."""
         if self.catalog.rewrites == self._rewrites:
             return False
+        self._open_anew()
+        return True
+
+    def _open_anew(self) -> None:
         self.manifest = Manifest.load(self.path)
         self._open_vectors()
-        return True
 
     @classmethod
     def open(
@@ -190,7 +193,8 @@ class Collection:
         within  IMAGES or CAPTIONS
         """
         if within not in self._indexes:
-            self._was_rewritten()
+            if not self._was_rewritten() and not self._indexes and self.catalog.generation != self._generation:
+                self._open_anew()  # the file of the index may hold rows that were committed since
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self._index_record(within)

@@ -302,6 +302,7 @@ class TestWhileOthersWrite:
         self, copied, photos, tiny_encoder, truth, dropped
     ):
         with Collection.open(copied, encoder=tiny_encoder) as collection:
+            collection.index()
             with Catalog.open(copied, writable=True) as catalog:
                 catalog.forget([str(photos / name) for name in dropped])
             shutil.copyfile(photos / "rocket.jpg", copied.parent / "new.jpg")

@@ -241,11 +241,21 @@ class TestChange:
         (built / "index.faiss").write_bytes(old)
         assert recall(built, range(100, FIRST)) >= 0.8
 
-    def test_a_newer_file_than_the_reader_knows_is_not_used(self, built):
+    def test_an_index_first_opened_after_a_run_is_as_that_left_it(self, built, monkeypatch):
         with Collection.open(built, device="cpu") as reader:
             add(built, FIRST, 2100)
+            record = refresh(built, forbidden)
+            monkeypatch.setattr(indexed, "build_index", None)
+            hits = reader.search_vectors(["one"], MADE.documents[2099:2100], 10)
+            assert (hits[0].id, reader.index().n, reader.manifest.index) == ("2099", 2100, record)
+
+    def test_one_that_is_open_stays_as_it_was(self, built):
+        with Collection.open(built, device="cpu") as reader:
+            index = reader.index()
+            add(built, FIRST, 2100)
             refresh(built, forbidden)
-            hits = reader.search_vectors(["one"], UNSEEN[:1], 10)
+            hits = reader.search_vectors(["one"], MADE.documents[2099:2100], 10)
+            assert reader.index() is index
         assert len(hits) == 10 and all(int(hit.id) < FIRST for hit in hits)
 
 
