@@ -136,6 +136,13 @@ class Indexed:
             return False
         return is_flat(record.spec) or self._saved(record.spec, mmap=True) is not None
 
+    def changed(self, record: IndexRecord) -> tuple[int | None, int]:
+        """Rows that were added to the file since the index was trained, None where that is not known; and dead ones."""
+        index = None if is_flat(record.spec) else self._saved(record.spec, mmap=True)
+        if index is None:
+            return (0 if is_flat(record.spec) else None), 0
+        return index.n - record.trained_rows if record.trained_rows else None, index.n - record.rows
+
     def check_fits(self, choice: IndexChoice, n: int) -> None:
         """Raise SpecError if FAISS cannot build what was asked for over n vectors, or memory is short."""
         if choice.factory is None or choice.factory == FLAT.factory:

@@ -1,6 +1,8 @@
 """`retrieval index --index, --memory, --target-recall, --retune`, and what `info` tells of it."""
 
 import os
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +39,7 @@ def test_the_index_alone_is_changed_then_tuned_and_told(run, collection):
     assert {name: facts[name] for name in told if name != "collection"} == {
         name: value for name, value in told.items() if name != "collection"}
     table = run("info", collection).out
-    for line in ("HNSW8 ef_search=10 (up to date)", "+0 of 6", "1.000 [0.9", "(target 0.9)", "1000 generic queries"):
+    for line in ("HNSW8 ef_search=10 (up to date)", "0 added, 0 dead; 6 to find", "1.000 [0.9", "(target 0.9)", "1000 generic queries"):
         assert line in table
     assert run("search", collection, "a cat", "-k", "6").status == 0
 
@@ -50,6 +52,28 @@ def test_a_damaged_file_is_told_and_mended_by_the_next_run(run, collection, phot
     assert run("index", photo_folder, "-o", collection).status == 0
     assert "HNSW8 ef_search=10 (up to date)" in run("info", collection).out
     assert run("search", collection, "a cat").err == ""
+
+
+def test_what_was_added_since_training_is_told_apart_from_what_is_dead(run, collection, photo_folder):
+    run("index", "-o", collection, "--index", "HNSW8")
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / name)
+    (photo_folder / "coffee.png").unlink()
+    assert run("index", photo_folder, "-o", collection).status == 0
+    (facts,) = run("info", collection, "--json").objects
+    assert (facts["index_rows"], facts["index_rows_since_training"], facts["index_dead_rows"]) == (7, 2, 1)
+    assert "2 added, 1 dead; 7 to find" in run("info", collection).out
+
+
+def test_an_index_of_which_no_training_is_on_record_is_not_called_exact(run, collection):
+    run("index", "-o", collection, "--index", "HNSW8")
+    manifest = Manifest.load(collection)
+    replace(manifest, index=replace(manifest.index, trained_rows=0, bytes_per_vector=0.0, tuning=None)).save(collection)
+    (facts,) = run("info", collection, "--json").objects
+    assert facts["index_rows_since_training"] is None
+    shown = run("info", collection).out
+    assert "exact search" not in shown and "since training" not in shown
+    assert "not measured; `retrieval index --retune -o COLLECTION` does" in shown
 
 
 def test_what_was_asked_for_stays_through_runs_and_rebuilds(run, collection, photo_folder, tiny_model):
