@@ -102,6 +102,24 @@ def test_what_cannot_be_is_refused_before_any_work(run, photo_folder, tiny_model
     assert not path.exists()
 
 
+def test_an_earlier_choice_that_fits_no_more_refuses_no_run(run, collection, photo_folder):
+    asked = ("--index", "IVF6,Flat")
+    assert run("index", "-o", collection, *asked).status == 0
+    for name in ("rocket.jpg", "coffee.png"):
+        (photo_folder / name).unlink()
+    fallen = run("index", photo_folder, "-o", collection)
+    assert fallen.status == 0 and "is searched exactly, without an index." in fallen.err
+    shutil.copyfile(photo_folder / "flower.jpg", photo_folder / "a.jpg")
+    done = run("index", photo_folder, "-o", collection, "--json")
+    assert done.status == 0 and done.objects[0]["images"] == 5, done.err
+    assert run("index", "-o", collection, "--retune").status == 0
+    for refused in (run("index", photo_folder, "-o", collection, *asked), run("index", "-o", collection, *asked)):
+        assert refused.status == 1 and "needs at least 6 vectors to train" in refused.err
+    shutil.copyfile(photo_folder / "flower.jpg", photo_folder / "b.jpg")
+    assert run("index", photo_folder, "-o", collection).status == 0
+    assert Manifest.load(collection).index.spec.factory == "IVF6,Flat"
+
+
 def test_and_leaves_a_collection_as_it_was(run, collection):
     before = (collection / "manifest.json").read_bytes()
     assert run("index", "-o", collection, "--index", "IVF4096,Flat").status == 1
