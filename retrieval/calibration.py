@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,6 +129,15 @@ def calibration_of(collection: Path, encoder: str) -> Calibration | None:
     if encoder in (encoders.BUILTIN, encoders.MULTILINGUAL) and BUILTIN_FILE.exists():
         return Calibration.load(BUILTIN_FILE)
     return None
+
+
+def state_of(collection: Path) -> tuple[int, int] | None:
+    """Another one whenever the collection is calibrated anew, or no longer; None if it never was."""
+    try:
+        found = os.stat(collection / FOLDER / FILE_NAME)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def carry_over(old: Path, new: Path) -> None:

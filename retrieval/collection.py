@@ -26,7 +26,7 @@ import numpy as np
 
 from indexes import cap_threads
 from retrieval import query, sketches
-from retrieval.calibration import Calibration, biases_of, calibration_of
+from retrieval.calibration import Calibration, biases_of, calibration_of, state_of
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
 from retrieval.encoders import check_same_encoder, load_recorded_encoder, load_recorded_text_tower
@@ -78,12 +78,12 @@ class Collection:
         self._query_cache: QueryCache | None = None
 
     def _open_vectors(self) -> None:
-        self._rewrites = self.catalog.rewrites
+        self._rewrites, self._generation = self.catalog.rewrites, self.catalog.generation
         folder = vectors_folder(self.path, self._rewrites)
         self.vectors = VectorStore(folder, self.manifest.encoder.dim, self.catalog.vector_rows)
         self._indexes: dict[str, SearchableIndex] = {}
         self._known: dict[str, tuple[int, Any]] = {}  # at which generation, and what
-        self._calibration: tuple[Calibration | None] | None = None  # looked for, and found or not
+        self._calibration: tuple[Calibration | None, object] | None = None  # found or not, as of which state
         self._biases = np.zeros(0, np.float32)
         self._allowed: dict[tuple, np.ndarray] = {}
 
@@ -111,9 +111,12 @@ class Collection:
         """Whether that happened since the vectors were opened; then they are opened anew."""
         if self.catalog.rewrites == self._rewrites:
             return False
+        self._open_anew()
+        return True
+
+    def _open_anew(self) -> None:
         self.manifest = Manifest.load(self.path)
         self._open_vectors()
-        return True
 
     @classmethod
     def open(
@@ -196,7 +199,8 @@ class Collection:
         within  IMAGES or CAPTIONS
         """
         if within not in self._indexes:
-            self._was_rewritten()
+            if not self._was_rewritten() and not self._indexes and self.catalog.generation != self._generation:
+                self._open_anew()  # the file of the index may hold rows that were committed since
             cap_threads()
             device = "cpu" if self._device == "cpu" else "auto"
             record = self._index_record(within)
@@ -222,13 +226,15 @@ class Collection:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What text queries for images are calibrated with, if anything. Raises CollectionError.
+        """What text queries for images are calibrated with by now, if anything. Raises CollectionError.
 
         Images fused with their captions are not: how close they are to texts is what was asked for.
         """
-        if self._calibration is None:
+        state = state_of(self.path)
+        if self._calibration is None or self._calibration[1] != state:
             fuses = self.manifest.fuse is not None
-            self._calibration = (None if fuses else calibration_of(self.path, self.manifest.encoder.name),)
+            self._calibration = None if fuses else calibration_of(self.path, self.manifest.encoder.name), state
+            self._biases = np.zeros(0, np.float32)
         return self._calibration[0]
 
     def biases(self, *, keep: bool = False) -> np.ndarray | None:
@@ -236,10 +242,11 @@ class Collection:
 
         keep  write them beside the vectors; for who is the only writer
         """
-        if self.calibration is None:
+        calibration = self.calibration
+        if calibration is None:
             return None
         if len(self._biases) < self.vectors.n or keep:
-            self._biases = biases_of(self.path, self.calibration, self.vectors, self._rewrites, keep=keep)
+            self._biases = biases_of(self.path, calibration, self.vectors, self._rewrites, keep=keep)
         return self._biases
 
     def search(
@@ -314,11 +321,12 @@ class Collection:
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
-    def allowed(self, where: Condition, within: str = IMAGES) -> np.ndarray:
-        """Which vector rows belong to images of which it is true, or to their captions: bool (n,)."""
+    def allowed(self, where: Condition | None, within: str = IMAGES) -> np.ndarray:
+        """Which vector rows belong to images of which it is true, None to any, or to their captions: bool (n,)."""
         key = where, within, self.catalog.generation, self._rewrites
         if key not in self._allowed:
-            rows = (self.catalog if within == IMAGES else self.catalog.captions).rows_where(where)
+            source = self.catalog if within == IMAGES else self.catalog.captions
+            rows = source.live_rows() if where is None else source.rows_where(where)
             mask = np.zeros(self.vectors.n, bool)
             mask[rows[rows < self.vectors.n]] = True  # a run may have committed more since this was opened
             self._allowed = {key: mask}
@@ -365,10 +373,7 @@ class Collection:
         index = self.index(wanted.within)  # first: it may open the vectors anew
         biases = self.biases() if wanted.calibrated and wanted.within == IMAGES else None
         allowed = wanted.where and self.allowed(wanted.where, wanted.within)
-        if biases is None or wanted.refinement.min_score is None:
-            return Nearest(index, biases, allowed)
-        largest = self._once_per_commit("bias", lambda: float(biases[self.indexed().live_rows()].max(initial=0)))
-        return Nearest(index, biases, allowed, largest)
+        return Nearest(index, biases, allowed, lambda: self.allowed(None, wanted.within))
 
     def _owners(self, rows: Sequence[int], wanted: Wanted) -> dict[int, list[tuple[str, ...]]]:
         """Vector row -> whose it is: (id, path), and the caption if captions are wanted."""

@@ -78,6 +78,8 @@ class Indexed:
         current = record.generation == self.catalog.generation
         index = self._saved(record.spec, mmap=True) if current or self.fuse is None else None
         if index is None:
+            log.log(NOTICE, "%s is missing, damaged or of another state. The index is built in memory, as by every "
+                    "search until there is a file: retrieval index --retune -o %s", self.file, self.path)
             try:
                 return self._refining(self._built(record.spec, stored, device), stored)
             except SpecError:  # of fewer rows than it needs by now
@@ -104,7 +106,7 @@ class Indexed:
         retune |= not flat and record.tuning is None and encode is not None
         if self.within == IMAGES:
             self._refresh_fused(behind)
-        if not (flat or retune or behind) and self.file.exists():
+        if not (flat or retune) and self.is_current(record):
             return record, None
         stored, live = self._stored(replace(record, generation=generation)), self.live_rows()
         other_rows = behind and self.fuse is not None
@@ -127,6 +129,19 @@ class Indexed:
             record = self._tuned(record, index, stored, encode)
             index = index.with_spec(record.spec)
         return replace(record, generation=generation, rows=len(live)), self._searched(index, stored, live)
+
+    def is_current(self, record: IndexRecord) -> bool:
+        """Whether what is on record is of all that is committed, and in the file, if it takes one."""
+        if record.generation != self.catalog.generation:
+            return False
+        return is_flat(record.spec) or self._saved(record.spec, mmap=True) is not None
+
+    def changed(self, record: IndexRecord) -> tuple[int | None, int]:
+        """Rows that were added to the file since the index was trained, None where that is not known; and dead ones."""
+        index = None if is_flat(record.spec) else self._saved(record.spec, mmap=True)
+        if index is None:
+            return (0 if is_flat(record.spec) else None), 0
+        return index.n - record.trained_rows if record.trained_rows else None, index.n - record.rows
 
     def check_fits(self, choice: IndexChoice, n: int) -> None:
         """Raise SpecError if FAISS cannot build what was asked for over n vectors, or memory is short."""

@@ -204,8 +204,9 @@ def _update(
         manifest = _settle_captions(path, manifest, catalog, options)
         asked = options.index.put_to(manifest)
         collection = Collection(path, asked, catalog)
-        expected = catalog.count("indexed") + len(plan.to_read)  # at most
-        collection.indexed().check_fits(asked.index.wanted, expected)
+        if options.index.chooses:
+            at_most = catalog.count("indexed") + len(plan.to_read)
+            collection.indexed().check_fits(asked.index.wanted, at_most)
         rethink = options.index.retune or asked != manifest
         if asked != manifest:
             manifest = asked

@@ -31,6 +31,11 @@ class AskedIndex:
     target_recall: float | None = None
     retune: bool = False
 
+    @property
+    def chooses(self) -> bool:
+        """Whether an index, or room for one, is asked for: it has to fit, where an earlier choice gives way."""
+        return self.factory is not None or self.memory is not None
+
     def else_as(self, choice: IndexChoice) -> AskedIndex:
         """What is not asked for here as it was asked for before."""
         return AskedIndex(
@@ -71,7 +76,8 @@ def retune(path: Path, asked: AskedIndex = AskedIndex(), **encoder_settings: Any
     with opened_to_write(path) as (manifest, catalog):
         manifest = asked.put_to(manifest)
         collection = Collection(path, manifest, catalog)
-        collection.indexed().check_fits(manifest.index.wanted, len(collection))
+        if asked.chooses:
+            collection.indexed().check_fits(manifest.index.wanted, len(collection))
         encoder = EncoderOnDemand()
         encoder.load = lambda: load_recorded_encoder(manifest.encoder, str(path), **encoder_settings)
         collection.refresh_index(lambda texts: encoder().encode_texts(texts), retune=True)

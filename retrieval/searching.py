@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Callable, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -28,13 +28,13 @@ class Nearest:
 
     biases   (n,) float32 by vector row; None if nothing is calibrated
     allowed  (n,) bool by vector row; None for all
-    largest  of the biases of rows that may be found; asked of refined searches with a least score
+    live     what to allow where rows were found that are nobody's any more, likewise
     """
 
     index: FlatIndex | VectorIndex | RefinedIndex
-    biases: np.ndarray | None = None
-    allowed: np.ndarray | None = None
-    largest: float = 0.0
+    biases: np.ndarray | None
+    allowed: np.ndarray | None
+    live: Callable[[], np.ndarray]
 
     @property
     def n(self) -> int:
@@ -46,7 +46,7 @@ class Nearest:
         if self.biases is None or not query.is_text:
             return scores, float(scores[-1])
         less = np.where(rows >= 0, scores - self.biases[rows], -np.inf)
-        return less, float(less[-1]) + self.largest
+        return less, float(less[-1] + self.biases.max())
 
     def search(self, queries: Sequence[Query], vectors: np.ndarray, k: int) -> Matches:
         """The k best rows of each query, with their cosines; texts by cosine less bias.
@@ -64,6 +64,15 @@ class Nearest:
             whole[texts] = part
         return matches
 
+    def again(self, found: np.ndarray, owned: Container[int]) -> Nearest | None:
+        """Where to search once more, as rows that took places among those found have no owner by now.
+
+        The index is as it was when it was opened; others write meanwhile. None if all have one.
+        """
+        if self.allowed is not None or all(row < 0 or row in owned for row in found.ravel().tolist()):
+            return None
+        return replace(self, allowed=self.live())
+
 
 def found_hits(
     nearest: Nearest, owners: Callable[[Sequence[int], Wanted], Mapping[int, Sequence[tuple]]],
@@ -75,6 +84,8 @@ def found_hits(
     """
     matches = nearest.search(queries, vectors, wanted.k)
     known = owners(matches.rows[matches.rows >= 0].tolist(), wanted)
+    if again := nearest.again(matches.rows, known):
+        return found_hits(again, owners, queries, vectors, wanted)
     answers = []
     for query, scores, rows in zip(queries, matches.scores.tolist(), matches.rows.tolist()):
         # Images with the same caption share a row.
@@ -133,6 +144,8 @@ def _candidates(
     scores, rows = (found[0] for found in nearest.search([query], vector[None], max(1, count)))  # (count,)
     calibrated, beyond = nearest.calibrated(query, scores, rows)
     contents = catalog.contents_of_rows(rows[rows >= 0].tolist())
+    if again := nearest.again(rows, contents):
+        return _candidates(again, store, catalog, query, vector, count)
     there = np.array([row in contents for row in rows.tolist()], bool)
     rows, scores = rows[there], scores[there]
     owners = [contents[row] for row in rows.tolist()]

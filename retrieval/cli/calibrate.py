@@ -58,7 +58,7 @@ def command(collection, captions, split, off, references, seed, device, precisio
         return
     out.print_facts({
         "references": report.references, "nearest": report.k,
-        "weight": report.weight or "0: calibration lifts nothing here and is off",
+        "weight": report.weight or "0: calibration does not surely lift recall here, and is off",
     }, title=str(collection))
     if report.before is None:
         click.echo("Not measured: the captions are of too few images in the collection.", err=True)

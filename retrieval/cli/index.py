@@ -153,6 +153,7 @@ def _change_index(collection: Path | None, asked: AskedIndex, device: str, preci
     """With nothing to read."""
     from retrieval.cli import output as out
     from retrieval.cli.index_facts import index_facts, index_table
+    from retrieval.collection import Collection
     from retrieval.retune import AskedIndex, retune
 
     if collection is None or asked == AskedIndex():
@@ -160,11 +161,13 @@ def _change_index(collection: Path | None, asked: AskedIndex, device: str, preci
             "Missing argument 'SOURCE...'. Without one, -o COLLECTION with --retune, --index, --memory or "
             "--target-recall changes the index alone."
         )
-    manifest = retune(collection, asked, device=device, precision=precision)
+    retune(collection, asked, device=device, precision=precision)
+    with Collection.open(collection) as opened:
+        facts = index_facts(opened.indexed(), opened.manifest.index)
     if as_json:
-        out.print_json({"collection": str(collection), **index_facts(manifest.index)})
+        out.print_json({"collection": str(collection), **facts})
     else:
-        out.print_facts(index_table(manifest.index), title=str(collection))
+        out.print_facts(index_table(facts), title=str(collection))
 
 
 def default_collection(sources: Sequence[str]) -> Path:

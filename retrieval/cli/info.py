@@ -22,10 +22,13 @@ def command(collection, as_json) -> None:
     from retrieval.collection import Collection
     from retrieval.fused import in_words
     from retrieval.sketches import bytes_per_vector
+    from retrieval.types import CAPTIONS
 
     with Collection.open(collection) as opened:
         manifest, catalog = opened.manifest, opened.catalog
         failed = catalog.failed()
+        index = index_facts(opened.indexed(), manifest.index)
+        of_captions = manifest.captions and index_facts(opened.indexed(CAPTIONS), manifest.captions)
         rows = catalog.vector_rows
         captions, embedded = catalog.captions.counts()
         facts = {
@@ -37,11 +40,6 @@ def command(collection, as_json) -> None:
             "encoder": manifest.encoder.name,
             "dimensions": manifest.encoder.dim,
             "fingerprint": manifest.encoder.fingerprint,
-            **index_facts(manifest.index),
-            "index_current": all(
-                record.generation == catalog.generation
-                for record in (manifest.index, manifest.captions) if record
-            ),
             **({"sketch_bytes_per_vector": sketch} if (sketch := bytes_per_vector(opened.vectors)) else {}),
             **({"fused": in_words(manifest.fuse)} if manifest.fuse else {}),
             "calibration": _calibration(opened.calibration),
@@ -50,22 +48,21 @@ def command(collection, as_json) -> None:
             "software": manifest.software,
         }
     if as_json:
-        out.print_json({"collection": str(collection), **facts,
+        out.print_json({"collection": str(collection), **facts, **index, "captions_index": of_captions,
                         "failed": [{"path": path, "reason": reason} for path, reason in failed]})
         return
     size, created = out.in_bytes(facts.pop("bytes_on_disk")), facts.pop("created_at")
-    current = "up to date" if facts.pop("index_current") else "out of date; `retrieval index` renews it"
     embedded = facts.pop("captions_embedded")
     facts["captions"] = f"{facts['captions']} ({embedded} embedded)"
     dead = facts.pop("dead_rows")
     if dead:
         facts["dead rows"] = f"{dead} of {rows} (of what went or changed)"
-    index = index_table(manifest.index)
-    index["index"] += f" ({current})"
+    facts |= index_table(index)
     if sketch := facts.pop("sketch_bytes_per_vector", 0):
-        index["sketch"] = f"{sketch:g} bytes per vector, which exact search reads first"
-    facts = {name: value for name, value in facts.items() if name not in index_facts(manifest.index)}
-    out.print_facts({**facts, **index, "created": created, "on disk": size}, title=str(collection))
+        facts["sketch"] = f"{sketch:g} bytes per vector, which exact search reads first"
+    if of_captions:
+        facts |= index_table(of_captions, "captions")
+    out.print_facts({**facts, "created": created, "on disk": size}, title=str(collection))
     if dead > WORTH_COMPACTING * rows:
         click.echo(f"Free their room: retrieval compact {out.shell_quoted(collection)}", err=True)
     out.warn_skipped(failed)

@@ -54,6 +54,20 @@ def test_where_it_lifts_nothing_the_weight_is_0(hubs):
     assert report.before[1].value == report.after[1].value == 1
 
 
+def test_references_that_are_noise_are_found_out():
+    """Each of them gets a weight by the captions that choose."""
+    weights = []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        images = unit(random.standard_normal((200, 16)))
+        texts = unit(images + 0.9 * random.standard_normal((200, 16)))
+        noise = unit(random.standard_normal((100, 16))).astype(np.float16)
+        chosen, report = _chosen(Calibration(noise, np.arange(100)), _Held(texts, images, np.arange(200)))
+        assert chosen.weight == report.weight
+        weights.append(report.weight)
+    assert np.count_nonzero(weights) <= 1
+
+
 def captions(*pairs):
     return CaptionSet([Caption(image, text) for image, text in pairs], "table", 0, Path("captions.csv"))
 

@@ -212,6 +212,17 @@ class TestCollection:
             assert ids(found[:5]) == ids(collection.search(QUERIES[0], 5)) != ids(before[:5])
             assert ids(found[10:]) == ids(collection.search(QUERIES[1], 5)) != ids(before[10:])
 
+    def test_an_open_collection_takes_up_another_calibration(self, copied, calibration, tiny_encoder):
+        file = copied / "calibration" / "references.safetensors"
+        with Collection.open(copied, encoder=tiny_encoder) as collection:
+            before = collection.search(QUERIES, 8)
+            for other in (calibration, replace(calibration, weight=1.0), Calibration.off()):
+                other.save(file)
+                found = collection.search(QUERIES, 8)
+                with Collection.open(copied, encoder=tiny_encoder) as anew:
+                    assert found == anew.search(QUERIES, 8)
+                assert (ids(found) == ids(before)) == (other.weight == 0)
+
     def test_new_images_and_compaction(self, calibrated, calibration, sample_photos, tiny_encoder, tmp_path, loaded_once):
         more = tmp_path / "more"
         more.mkdir()

@@ -176,6 +176,14 @@ class TestRuns:
         assert connection.execute("SELECT count(*) FROM captions").fetchall() == [(3,)]
         connection.close()
 
+    def test_a_reader_finds_others_in_place_of_those_that_went(self, embedded, tiny_encoder):
+        with Collection.open(embedded, encoder=tiny_encoder) as reader:
+            before = [hit.caption for hit in reader.search("a cat", 4, within=CAPTIONS)]
+            assert before[:2] == ["a cat", "a cat"]
+            say(embedded, {"chelsea.png": ["an animal"], "rocket.jpg": ["a rocket at night"]})
+            after = [hit.caption for hit in reader.search("a cat", 3, within=CAPTIONS)]
+        assert sorted(after) == ["a cup of coffee", "a rocket at night", "an animal"]
+
     def test_a_stop_keeps_what_was_embedded(self, path, photo_folder, options):
         told = []
         report = index_sources([photo_folder], path, options(captions=True, batch_size=1), watcher=Watcher(

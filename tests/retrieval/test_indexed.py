@@ -1,5 +1,6 @@
 """Indexes of collections over made-up vectors, with texts whose vectors are made up as well."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -240,12 +241,65 @@ class TestChange:
         (built / "index.faiss").write_bytes(old)
         assert recall(built, range(100, FIRST)) >= 0.8
 
-    def test_a_newer_file_than_the_reader_knows_is_not_used(self, built):
+    def test_an_index_first_opened_after_a_run_is_as_that_left_it(self, built, monkeypatch):
         with Collection.open(built, device="cpu") as reader:
             add(built, FIRST, 2100)
+            record = refresh(built, forbidden)
+            monkeypatch.setattr(indexed, "build_index", None)
+            hits = reader.search_vectors(["one"], MADE.documents[2099:2100], 10)
+            assert (hits[0].id, reader.index().n, reader.manifest.index) == ("2099", 2100, record)
+
+    def test_one_that_is_open_stays_as_it_was(self, built):
+        with Collection.open(built, device="cpu") as reader:
+            index = reader.index()
+            add(built, FIRST, 2100)
             refresh(built, forbidden)
-            hits = reader.search_vectors(["one"], UNSEEN[:1], 10)
+            hits = reader.search_vectors(["one"], MADE.documents[2099:2100], 10)
+            assert reader.index() is index
         assert len(hits) == 10 and all(int(hit.id) < FIRST for hit in hits)
+
+
+    def test_a_reader_finds_as_many_after_others_forgot_some(self, built):
+        with Collection.open(built, device="cpu") as reader:
+            before = [int(hit.id) for hit in reader.search_vectors(["one"], UNSEEN[:1], 10)]
+            forget(built, before[:6])
+            after = [int(hit.id) for hit in reader.search_vectors(["one"], UNSEEN[:1], 10)]
+        assert len(before) == 10 and after[:4] == before[6:]
+        assert len(after) == 10 and not set(after) & set(before[:6])
+
+
+class TestUnusableFile:
+    """What a search does without, the next run mends."""
+
+    @pytest.fixture(params=["damaged", "of another spec"])
+    def unusable(self, built, request, monkeypatch):
+        if request.param == "damaged":
+            os.truncate(built / "index.faiss", 1000)
+            return built
+        with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):  # before all is on record
+            killed.setattr(Manifest, "save", interrupted)
+            refresh(built, choice=IndexChoice("IVF16,SQfp16"))
+        return built
+
+    def test_the_next_run_writes_another(self, unusable, monkeypatch):
+        record = refresh(unusable)
+        assert record.spec.factory == "IVF32,SQfp16" and record.tuning.reached
+        monkeypatch.setattr(indexed, "build_index", None)
+        assert recall(unusable, range(FIRST)) >= 0.93
+
+    def test_a_search_says_that_it_builds_one(self, unusable, caplog):
+        with caplog.at_level(indexed.NOTICE):
+            assert recall(unusable, range(FIRST)) >= 0.8
+        assert f"{unusable}/index.faiss is missing, damaged or of another state. The index is built in memory" in caplog.text
+
+    def test_one_that_is_used_says_nothing(self, built, caplog):
+        with caplog.at_level(indexed.NOTICE):
+            assert recall(built, range(FIRST)) >= 0.93
+        assert caplog.text == ""
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_opening_reads_no_vector(built, monkeypatch):

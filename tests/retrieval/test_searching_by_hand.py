@@ -159,6 +159,18 @@ def test_everything_at_once(opened):
     }
 
 
+@pytest.mark.parametrize(("how", "before", "after"), [
+    ({}, [(0, 1), (4, 1), (1, 0.96)], [(4, 1), (5, 0.6), (2, 0)]),
+    ({"min_score": 0.3}, [(0, 1), (4, 1), (1, 0.96)], [(4, 1), (5, 0.6)]),
+    ({"rerank": Backwards()}, [(1, 0.96), (0, 1), (4, 1)], [(2, 0), (5, 0.6), (4, 1)]),
+])
+def test_what_others_forget_meanwhile_makes_room_for_the_next_best(opened, how, before, after):
+    assert found(opened, 3, **how) == before
+    with Catalog.open(opened.path, writable=True) as writer:
+        writer.forget(["/photos/0.jpg", "/photos/1.jpg"])
+    assert found(opened, 3, **how) == after
+
+
 def test_captions_are_refused(opened):
     with pytest.raises(QueryError):
         opened.search("east", 1, within="captions", dedup=0.9)

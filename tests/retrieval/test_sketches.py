@@ -169,7 +169,7 @@ def test_a_reader_from_before_new_rows_keeps_to_its_own(sketched):
         store = reader.vectors
         add(sketched, FIRST, FIRST + 500)
         refresh(sketched)
-        index = reader.index()
+        index = reader.indexed().open(reader.manifest.index, "cpu")
         assert index._sketch.n == FIRST + 500 and index.n == FIRST
         for query in ASKED[:5]:
             found, expected = index.search(query[None], 10), FlatIndex(store).search(query[None], 10)

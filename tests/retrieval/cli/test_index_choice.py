@@ -1,5 +1,9 @@
 """`retrieval index --index, --memory, --target-recall, --retune`, and what `info` tells of it."""
 
+import os
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from retrieval.manifest import Manifest
@@ -35,9 +39,41 @@ def test_the_index_alone_is_changed_then_tuned_and_told(run, collection):
     assert {name: facts[name] for name in told if name != "collection"} == {
         name: value for name, value in told.items() if name != "collection"}
     table = run("info", collection).out
-    for line in ("HNSW8 ef_search=10 (up to date)", "+0 of 6", "1.000 [0.9", "(target 0.9)", "1000 generic queries"):
+    for line in ("HNSW8 ef_search=10 (up to date)", "0 added, 0 dead; 6 to find", "1.000 [0.9", "(target 0.9)", "1000 generic queries"):
         assert line in table
     assert run("search", collection, "a cat", "-k", "6").status == 0
+
+
+def test_a_damaged_file_is_told_and_mended_by_the_next_run(run, collection, photo_folder):
+    run("index", "-o", collection, "--index", "HNSW8")
+    os.truncate(collection / "index.faiss", 1000)
+    assert "HNSW8 ef_search=10 (out of date; `retrieval index` renews it)" in run("info", collection).out
+    assert "The index is built in memory" in run("search", collection, "a cat").err
+    assert run("index", photo_folder, "-o", collection).status == 0
+    assert "HNSW8 ef_search=10 (up to date)" in run("info", collection).out
+    assert run("search", collection, "a cat").err == ""
+
+
+def test_what_was_added_since_training_is_told_apart_from_what_is_dead(run, collection, photo_folder):
+    run("index", "-o", collection, "--index", "HNSW8")
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copyfile(photo_folder / "rocket.jpg", photo_folder / name)
+    (photo_folder / "coffee.png").unlink()
+    assert run("index", photo_folder, "-o", collection).status == 0
+    (facts,) = run("info", collection, "--json").objects
+    assert (facts["index_rows"], facts["index_rows_since_training"], facts["index_dead_rows"]) == (7, 2, 1)
+    assert "2 added, 1 dead; 7 to find" in run("info", collection).out
+
+
+def test_an_index_of_which_no_training_is_on_record_is_not_called_exact(run, collection):
+    run("index", "-o", collection, "--index", "HNSW8")
+    manifest = Manifest.load(collection)
+    replace(manifest, index=replace(manifest.index, trained_rows=0, bytes_per_vector=0.0, tuning=None)).save(collection)
+    (facts,) = run("info", collection, "--json").objects
+    assert facts["index_rows_since_training"] is None
+    shown = run("info", collection).out
+    assert "exact search" not in shown and "since training" not in shown
+    assert "not measured; `retrieval index --retune -o COLLECTION` does" in shown
 
 
 def test_what_was_asked_for_stays_through_runs_and_rebuilds(run, collection, photo_folder, tiny_model):
@@ -64,6 +100,24 @@ def test_what_cannot_be_is_refused_before_any_work(run, photo_folder, tiny_model
     done = run("index", photo_folder, "-o", path, "--model", tiny_model, *options)
     assert (done.status, done.out) == (status, "") and message in done.err
     assert not path.exists()
+
+
+def test_an_earlier_choice_that_fits_no_more_refuses_no_run(run, collection, photo_folder):
+    asked = ("--index", "IVF6,Flat")
+    assert run("index", "-o", collection, *asked).status == 0
+    for name in ("rocket.jpg", "coffee.png"):
+        (photo_folder / name).unlink()
+    fallen = run("index", photo_folder, "-o", collection)
+    assert fallen.status == 0 and "is searched exactly, without an index." in fallen.err
+    shutil.copyfile(photo_folder / "flower.jpg", photo_folder / "a.jpg")
+    done = run("index", photo_folder, "-o", collection, "--json")
+    assert done.status == 0 and done.objects[0]["images"] == 5, done.err
+    assert run("index", "-o", collection, "--retune").status == 0
+    for refused in (run("index", photo_folder, "-o", collection, *asked), run("index", "-o", collection, *asked)):
+        assert refused.status == 1 and "needs at least 6 vectors to train" in refused.err
+    shutil.copyfile(photo_folder / "flower.jpg", photo_folder / "b.jpg")
+    assert run("index", photo_folder, "-o", collection).status == 0
+    assert Manifest.load(collection).index.spec.factory == "IVF6,Flat"
 
 
 def test_and_leaves_a_collection_as_it_was(run, collection):

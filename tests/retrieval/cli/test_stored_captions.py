@@ -1,5 +1,7 @@
 """`--with-captions` and what the other commands make of it."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,20 @@ def test_index_search_and_info(run, described, photo_folder, tiny_encoder):
     assert (facts["images"], facts["captions"], facts["captions_embedded"], facts["dead_rows"]) == (6, 3, 3, 0)
     assert facts["index_current"] is True
     assert "3 (3 embedded)" in run("info", described).out
+
+
+def test_the_index_of_captions_is_told_as_that_of_images(run, described, photo_folder):
+    assert run("info", described, "--json").objects[0]["captions_index"] is None
+    assert run("index", photo_folder, "-o", described, "--with-captions", "--index", "HNSW8").status == 0
+    (facts,) = run("info", described, "--json").objects
+    told = facts["captions_index"]
+    assert (told["index"], told["index_rows"], told["index_current"]) == ("HNSW8", 2, True)
+    assert told["tuning"]["text_recall"][0] == 1 and told["index_bytes_per_vector"] > 128
+    os.truncate(described / "captions.faiss", 1000)
+    (facts,) = run("info", described, "--json").objects
+    assert facts["index_current"] is True and facts["captions_index"]["index_current"] is False
+    shown = [line.strip().split("  ")[0] for line in run("info", described).out.splitlines()]
+    assert {"captions index", "captions bytes per vector", "captions text recall", "captions latency"} <= set(shown)
 
 
 def test_without_captions_drops_their_vectors(run, described, photo_folder):

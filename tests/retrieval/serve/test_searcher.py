@@ -1,8 +1,11 @@
 import shutil
 import threading
 
+import numpy as np
 import pytest
 
+from retrieval.calibrating import switch_off
+from retrieval.calibration import Calibration
 from retrieval.collection import Collection
 from retrieval.compact import compact, forget
 from retrieval.encoders import load_encoder
@@ -116,6 +119,15 @@ class TestAChangingCollection:
         self.finds(searcher, changing, tiny_encoder, 5)  # whether it was noticed by now or not
         self.wait(searcher, images=5)
         self.finds(searcher, changing, tiny_encoder, 5)
+
+    def test_calibrated_and_no_longer(self, searcher, changing, tiny_encoder):
+        before = ids(searcher.search([Query("a cat")], 6).result(PATIENCE))
+        references = tiny_encoder.encode_texts(["a cat", "a dog", "a house"]).astype(np.float16)
+        Calibration(references, np.arange(3), weight=20.0, k=3).save(changing / "calibration" / "references.safetensors")
+        self.finds(searcher, changing, tiny_encoder, 6)
+        assert ids(searcher.search([Query("a cat")], 6).result(PATIENCE)) != before
+        switch_off(changing)
+        assert ids(searcher.search([Query("a cat")], 6).result(PATIENCE)) == before
 
     def test_rebuilt_with_another_model(self, searcher, changing, photo_folder, other_model):
         other = load_encoder(f"local-dir:{other_model}", device="cpu", precision="float32")
