@@ -116,6 +116,11 @@ class IndexSpec:
                 )
             if layer.metric_type != faiss.METRIC_INNER_PRODUCT:  # HNSW32_PQ8 falls back to L2
                 raise SpecError(self._no_inner_product())
+            if isinstance(layer, faiss.IndexIVFAdditiveQuantizerFastScan):
+                raise SpecError(
+                    f'"{self.factory}" takes no nprobe and no filter from FAISS: there is no "fs" with '
+                    'lists for RQ, LSQ, PRQ and PLSQ. Leave "fs" out, or take PQ, as in "IVF256,PQ16x4fs".'
+                )
         if self.nprobe is not None and not takes_nprobe(index):
             raise SpecError(
                 f'nprobe={self.nprobe} means nothing to "{self.factory}": only IVF indexes have '
