@@ -66,7 +66,8 @@ class IndexSpec:
     ) -> Suggestion:
         """Return what to build over n stored float16 vectors of dim dimensions, and why.
 
-        memory         bytes the index may take beside the stored vectors; None: what it needs
+        memory         bytes that the index, and building it, may take beside the stored vectors;
+                       None: what it needs
         target_recall  share of the true best that a search should find, above 0; 1 is exact search
 
         Raises SpecError on a recall out of range, a count that is none, or if `memory` is too

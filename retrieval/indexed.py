@@ -79,7 +79,7 @@ class Indexed:
         index = self._saved(record.spec, mmap=True) if current or self.fuse is None else None
         if index is None:
             try:
-                return self._refining(self._built(record.spec, stored, device), stored)
+                return self._refining(self._built(record.spec, stored, device, record.wanted.memory), stored)
             except SpecError:  # of fewer rows than it needs by now
                 return self._flat(stored)
         if current and index.n == record.rows:
@@ -116,7 +116,7 @@ class Indexed:
             sketch = None if self.fuse else sketches.refreshed(self.vectors, lambda: self._texts(encode))
             return IndexRecord(spec, generation, len(live), record.choice), self._flat(stored, sketch)
         if worn or spec.factory != record.spec.factory:
-            index, retune = self._built(spec, stored, "cpu"), True
+            index, retune = self._built(spec, stored, "cpu", record.wanted.memory), True
             record = IndexRecord(spec, choice=record.choice, trained_rows=len(live))
         else:
             index = self._caught_up(held, stored, live)
@@ -249,11 +249,14 @@ class Indexed:
         every = self.within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
         return FlatIndex(stored, None if every else self.live_rows(), sketch)
 
-    def _built(self, spec: IndexSpec, stored: Stored, device: str) -> VectorIndex:
+    def _built(
+        self, spec: IndexSpec, stored: Stored, device: str, memory: int | None = None
+    ) -> VectorIndex:
         rows = self.live_rows()
         every = len(rows) == self.vectors.n
         return build_index(
-            stored if every else _chosen(stored, rows), spec, rows=None if every else rows, device=device
+            stored if every else _chosen(stored, rows), spec, rows=None if every else rows, device=device,
+            memory=memory or free_memory(),
         )
 
     def _stored(self, record: IndexRecord) -> Stored:
