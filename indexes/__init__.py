@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     )
     from indexes.near import near_pairs
     from indexes.persist import load_index, save_index
-    from indexes.needs import free_memory, has_small_codes, least_vectors, needed_memory
+    from indexes.memory import free_memory
+    from indexes.needs import has_small_codes, least_vectors, needed_memory
     from indexes.recall import RecallEstimate, ann_recall_at_k
     from indexes.refined import RefinedIndex
     from indexes.sketch import Sketch, sketch_of, sketch_pays
@@ -67,7 +68,7 @@ _HOMES = {
     "cap_threads": "indexes.device",
     "check_target": "indexes.tune",
     "exact_search": "indexes.exact",
-    "free_memory": "indexes.needs",
+    "free_memory": "indexes.memory",
     "gpu_count": "indexes.device",
     "has_small_codes": "indexes.needs",
     "least_vectors": "indexes.needs",

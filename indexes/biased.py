@@ -39,7 +39,7 @@ def search_biased(
     most = max(k, min(_AT_MOST, index.n))
     while len(asked) and index.n:
         width = max(k, min(width, most))
-        near = index.search(queries[asked], width, **settings)
+        near = index.search(queries[asked], width, enough=k, **settings)
         as_bias(bias, int(near.rows.max(initial=-1)) + 1)
         best = ranked_less_bias(near.scores, near.rows, bias, k)
         found.scores[asked], found.rows[asked] = best

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -14,21 +13,15 @@ from indexes.cagra import LEAST, graph_by_gpu, is_cagra, links_of
 from indexes.device import gpus, to_device, why_not_cagra
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.index import VectorIndex
-from indexes.layers import is_ivf, is_on_gpu, layers, numbered
+from indexes.layers import is_on_gpu, numbered
 from indexes.spec import IndexSpec
 from indexes.spread import gpu_resources
+from indexes.training import FaissRefused, faiss_call, least_to_train, train
 from indexes.vectors import shape_of, unit_blocks
 
 log = logging.getLogger(__name__)
 
-_SAMPLE_PER_LIST = 64  # FAISS advises 30 to 256 vectors per list; k-means takes time for each
-_SAMPLE_AT_LEAST = 65536  # 256 for each of the 256 centroids of a PQ part
-
 Progress = Callable[[int, int], None]
-
-
-class _FaissRefused(Exception):
-    """FAISS raised while training or adding."""
 
 
 def build_index(
@@ -37,6 +30,7 @@ def build_index(
     *,
     rows: Any = None,
     device: str = "auto",
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> VectorIndex:
     """Return an index over `vectors`, read in blocks, so that a memory map may be larger than RAM.
@@ -47,6 +41,8 @@ def build_index(
               instance with deleted rows left out; None numbers them 0..n-1
     device    "auto", "cpu" or "gpu": where to build, and where the index then runs; a GPU links
               CAGRA wherever it runs then. Without one the CPU does, and a warning says so
+    memory    bytes that the sample which the index is trained on may take: fewer vectors then, but
+              never too few; None: no limit. needed_memory() says what it takes at the least
     progress  called with (rows added, n) after every block
 
     The same vectors and spec train the same index (HNSW graphs depend on thread timing).
@@ -56,7 +52,7 @@ def build_index(
     n, dim = shape_of(vectors)
     rows = _checked_rows(rows, n)
     index = spec.empty_index(dim)
-    least, most = training_needs(index)
+    least = least_to_train(index)
     if not index.is_trained and n < least:
         raise SpecError(_too_few(spec, n, least))
     if is_cagra(index):
@@ -64,10 +60,9 @@ def build_index(
     index = to_device(index, device)
     try:
         if not index.is_trained:
-            sample = _training_sample(vectors, n, min(n, most), spec.seed)  # (s, d)
-            _train(index, sample, spec.seed)
+            train(index, vectors, least=least, seed=spec.seed, memory=memory)
         index = _add(index, vectors, n, rows, progress)
-    except _FaissRefused:
+    except FaissRefused:
         if not is_on_gpu(index):
             raise SpecError(
                 f'FAISS could not build "{spec.factory}" over {n} vectors of {dim} dimensions. '
@@ -82,7 +77,9 @@ def build_index(
         log.info("Building again on the CPU: the GPU could not build %s.", spec.factory)
         index = None  # and with it the memory that it took
     if index is None:
-        built = build_index(vectors, spec, rows=rows, device="cpu", progress=progress)
+        built = build_index(
+            vectors, spec, rows=rows, device="cpu", memory=memory, progress=progress
+        )
         return built.on(device) if several else built
     if is_on_gpu(index) and len(gpus()) > 1:
         index = to_device(index, "cpu")  # from where it goes to all of them
@@ -114,7 +111,7 @@ def add_vectors(
         faiss_index = numbered(faiss_index, held)
     try:
         _add(faiss_index, vectors, m, None if follow else rows, progress)
-    except _FaissRefused:
+    except FaissRefused:
         raise VectorIndexError(
             f'FAISS could not add {m} vectors to "{index.spec.factory}". Build it anew.'
         ) from None
@@ -126,10 +123,12 @@ def _cagra(
     progress: Progress | None,
 ) -> faiss.Index:
     """Return the graph over all vectors, on the CPU: linked by a GPU, or else by the CPU as in HNSW."""
-    n, _ = shape_of(vectors)
+    n, dim = shape_of(vectors)
     reason = why_not_cagra(n)
     if reason is None:
-        whole = np.concatenate([block for _, block in unit_blocks(vectors)])  # (n, d)
+        whole = np.empty((n, dim), np.float32)
+        for start, block in unit_blocks(vectors):
+            whole[start : start + len(block)] = block
         try:
             graph = graph_by_gpu(whole, links_of(spec.factory), gpu_resources(0), gpus()[0])
         except RuntimeError:
@@ -152,7 +151,7 @@ def _add(
     if rows is not None and not isinstance(index, faiss.IndexIDMap):
         index = faiss.IndexIDMap(index)
     for start, block in unit_blocks(vectors):  # (b, d)
-        with _faiss_call():
+        with faiss_call():
             if rows is None:
                 index.add(block)
             else:
@@ -160,76 +159,6 @@ def _add(
         if progress is not None:
             progress(start + len(block), n)
     return index
-
-
-def _train(index: faiss.Index, sample: np.ndarray, seed: int) -> None:
-    """Train on sample (s, d): seeded, silent, and without what no search here makes use of."""
-    for layer in layers(index):
-        for part in (layer, getattr(layer, "pq", None), getattr(layer, "rq", None)):
-            if hasattr(part, "cp"):
-                part.cp.seed = seed
-                part.cp.min_points_per_centroid = 1  # otherwise FAISS warns on stderr
-        if hasattr(layer, "do_polysemous_training"):
-            layer.do_polysemous_training = False  # takes seconds per PQ part
-        if isinstance(layer, faiss.IndexPreTransform):
-            _seed_transforms(layer, seed)
-            _train_projection(layer, sample)
-    with _faiss_call():
-        index.train(sample)
-
-
-def _seed_transforms(layer: faiss.IndexPreTransform, seed: int) -> None:
-    """OPQ trains a product quantiser of its own, hundreds of times: give it one that is quiet."""
-    for i in range(layer.chain.size()):
-        transform = faiss.downcast_VectorTransform(layer.chain.at(i))
-        if isinstance(transform, faiss.OPQMatrix) and transform.pq is None:
-            quantiser = faiss.ProductQuantizer(transform.d_out, transform.M, 8)
-            quantiser.cp.seed = seed
-            quantiser.cp.min_points_per_centroid = 1
-            quantiser.this.disown()  # the transform points at it and outlives this call
-            transform.pq = quantiser
-
-
-def _train_projection(layer: faiss.IndexPreTransform, sample: np.ndarray) -> None:
-    """Train PCA, and take its shift away: FAISS moves the mean to the origin.
-
-    That changes no distance, but to inner products it adds a term of each vector's own, which
-    has nothing to do with the query.
-    """
-    transform = faiss.downcast_VectorTransform(layer.chain.at(0))
-    if isinstance(transform, faiss.PCAMatrix):
-        with _faiss_call():
-            transform.train(sample)
-        faiss.copy_array_to_vector(np.zeros(transform.d_out, dtype=np.float32), transform.b)
-
-
-def training_needs(index: faiss.Index) -> tuple[int, int]:
-    """Return the least and the most vectors that training has a use for."""
-    least, most = 1, _SAMPLE_AT_LEAST
-    for layer in layers(index):
-        if is_ivf(layer):
-            least = max(least, layer.nlist)
-            most = max(most, _SAMPLE_PER_LIST * layer.nlist)
-        if hasattr(layer, "pq"):
-            least = max(least, layer.pq.ksub)
-        if isinstance(layer, faiss.IndexPreTransform) and _has_opq(layer):
-            least = max(least, 256)
-    return least, most
-
-
-def _has_opq(layer: faiss.IndexPreTransform) -> bool:
-    chain = (faiss.downcast_VectorTransform(layer.chain.at(i)) for i in range(layer.chain.size()))
-    return any(isinstance(transform, faiss.OPQMatrix) for transform in chain)
-
-
-def _training_sample(vectors: Any, n: int, size: int, seed: int) -> np.ndarray:
-    """Return `size` of the n vectors, drawn without repeats, in row order. (size, d)"""
-    chosen = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))  # (size,)
-    parts = []
-    for start, block in unit_blocks(vectors):
-        first, last = np.searchsorted(chosen, [start, start + len(block)])
-        parts.append(block[chosen[first:last] - start])
-    return np.concatenate(parts)
 
 
 def _checked_rows(rows: Any, n: int) -> np.ndarray | None:
@@ -259,12 +188,3 @@ def _too_few(spec: IndexSpec, n: int, least: int) -> str:
         f'"{spec.factory}" needs at least {least} vectors to train, and there are {n}. '
         'Use "Flat", which needs no training, or fewer lists.'
     )
-
-
-@contextmanager
-def _faiss_call() -> Iterator[None]:
-    """Tell FAISS's own failures from those of reading vectors or reporting progress."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise _FaissRefused from error

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 
 from indexes.layers import is_hnsw, is_ivf, layers, takes_selector, unmapped
-from indexes.matches import as_mask, kept_first
+from indexes.matches import as_mask, kept_first, too_short
 from indexes.parameters import search_parameters
 from indexes.scan import scan
 
@@ -22,8 +22,9 @@ def search_allowed(
     allowed: np.ndarray,
     nprobe: int | None,
     ef_search: int | None,
+    enough: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores and rows (q, <= k) of allowed rows alone; as many as there are.
+    """Return scores and rows (q, <= k) of allowed rows alone; as many as there are, up to `enough`.
 
     index    on the CPU
     queries  (q, d) float32
@@ -31,7 +32,8 @@ def search_allowed(
 
     All allowed rows are compared where that is no more work than an approximate search among all
     rows would be. Otherwise the search visits as many lists, or candidates, more as there are
-    fewer rows allowed; and a query that finds too little even so is compared with all of them.
+    fewer rows allowed; and a query that finds fewer than `enough` even so, and not all there are, is
+    compared with all of them.
     Raises VectorIndexError if `allowed` is not that.
     """
     inner, numbers = unmapped(index)
@@ -44,7 +46,7 @@ def search_allowed(
         scores, positions = scan(inner, queries, wanted, mask)
     else:
         scores, positions = _approximate(inner, queries, wanted, mask, count, nprobe, ef_search)
-        short = np.flatnonzero((positions < 0).any(axis=1))
+        short = too_short(positions, min(enough, wanted))
         if len(short):
             scores[short], positions[short] = scan(inner, queries[short], wanted, mask)
     if numbers is None:
@@ -85,8 +87,8 @@ def _approximate(
     share = count / index.ntotal
     if takes_selector(index):
         selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-        params = search_parameters(index, nprobe, ef_search, selector, share)
+        params = search_parameters(index, nprobe, ef_search, selector, share, k)
         return index.search(queries, k, params=params)
     width = min(index.ntotal, math.ceil(k / share) + _SPARE)
-    params = search_parameters(index, nprobe, ef_search)
+    params = search_parameters(index, nprobe, ef_search, k=width)
     return kept_first(*index.search(queries, width, params=params), mask, k)

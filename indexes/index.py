@@ -14,7 +14,7 @@ from indexes.device import GPU_MAX_K, gpu_lock, to_device
 from indexes.errors import SpecError, VectorIndexError
 from indexes.filtered import search_allowed
 from indexes.layers import is_on_gpu, layers, takes_ef_search, takes_nprobe
-from indexes.matches import Matches, checked_count, no_matches, ranked
+from indexes.matches import Matches, checked_count, no_matches, ranked, too_short
 from indexes.parameters import nprobe_in_parts, search_parameters
 from indexes.scan import scan
 from indexes.spec import IndexSpec
@@ -96,6 +96,7 @@ class VectorIndex:
         nprobe: int | None = None,
         ef_search: int | None = None,
         allowed: Any = None,
+        enough: int | None = None,
     ) -> Matches:
         """Return the k highest-scoring rows for each query.
 
@@ -104,10 +105,12 @@ class VectorIndex:
         nprobe     inverted lists visited; None uses the spec's value
         ef_search  candidates kept while walking the graph; None uses the spec's value
         allowed    (m,) bool by row number, m above every row: which may be found; None allows all.
-                   Where k are allowed k are found; see search_allowed() for how. On the CPU
+                   See search_allowed() for how. On the CPU
+        enough     results with which a query is content; one that finds fewer, as where few lists
+                   are visited, is compared with everything. None is k; 0 shows what nprobe finds
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
-        lower row; -1 and -inf pad short lists. A quantiser (SQ, PQ) gives the score of the
+        lower row; -1 and -inf pad where there are fewer than k rows. A quantiser (SQ, PQ) gives the score of the
         vector as stored. Which of several equal scores reach the k-th place is FAISS's choice.
         Raises DimensionError if d differs from the index, VectorError on unfit queries,
         SpecError on a search parameter that means nothing to this index, VectorIndexError on
@@ -118,13 +121,16 @@ class VectorIndex:
         nprobe = self._setting("nprobe", nprobe, takes_nprobe)
         ef_search = self._setting("ef_search", ef_search, takes_ef_search)
         wanted = min(k, self.n)
+        enough = wanted if enough is None else min(enough, wanted)
         if wanted == 0 or len(queries) == 0:
             return no_matches(len(queries), k)
         if allowed is not None:
-            found = search_allowed(self._on_cpu, queries, wanted, allowed, nprobe, ef_search)
+            found = search_allowed(
+                self._on_cpu, queries, wanted, allowed, nprobe, ef_search, enough
+            )
             return _matches(*found, k)
         if wanted > MAX_K and any(map(is_cagra_on_gpu, layers(self.faiss_index))):
-            return self.on("cpu").search(queries, k, ef_search=ef_search)
+            return self.on("cpu").search(queries, k, ef_search=ef_search, enough=enough)
         if self._on_gpu and max(wanted, nprobe or 1) > GPU_MAX_K:
             raise VectorIndexError(
                 f"An index on a GPU searches with k and nprobe up to {GPU_MAX_K}, got k={k}, "
@@ -133,6 +139,9 @@ class VectorIndex:
         params = search_parameters(self.faiss_index, nprobe, ef_search, k=wanted)
         with gpu_lock if self._on_gpu else nullcontext(), nprobe_in_parts(self.faiss_index, nprobe):
             scores, rows = self.faiss_index.search(queries, wanted, params=params)  # (q, wanted)
+        short = too_short(rows, enough)
+        if len(short):
+            scores[short], rows[short] = scan(self._on_cpu, queries[short], wanted)
         return _matches(scores, rows, k)
 
     def search_exhaustively(self, queries: Any, k: int) -> Matches:

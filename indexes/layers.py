@@ -106,8 +106,10 @@ def numbered(index: faiss.Index, rows: np.ndarray) -> faiss.IndexIDMap:
 
     rows  (n,) int64, the row number of each vector
     """
+    owned = index.thisown
     mapped = faiss.IndexIDMap(faiss.IndexFlatIP(index.d))
     mapped.index, mapped.referenced_objects = index, [index]
+    index.thisown = owned  # setting it took that from Python, and FAISS does not have it: nobody would free it
     faiss.copy_array_to_vector(rows, mapped.id_map)
     mapped.ntotal = index.ntotal
     return mapped

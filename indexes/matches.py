@@ -72,6 +72,14 @@ def kept_first(scores: np.ndarray, rows: np.ndarray, mask: np.ndarray, k: int) -
     return matches
 
 
+def too_short(rows: np.ndarray, enough: int) -> np.ndarray:
+    """Return which lines hold fewer than `enough` results. (s,) int64
+
+    rows  (q, w) int64; -1 pads at the end of a line
+    """
+    return np.flatnonzero((rows[:, :enough] < 0).any(axis=1))
+
+
 def as_mask(allowed: Any, n: int) -> np.ndarray:
     """Return which of the rows 0..n-1 are allowed. (n,) bool
 

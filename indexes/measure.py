@@ -165,7 +165,7 @@ def _timed(
 
     def search(some: np.ndarray) -> tuple[float, Matches]:
         start = time.perf_counter()
-        matches = index.search(some, k, nprobe=point.nprobe, ef_search=point.ef_search)
+        matches = index.search(some, k, nprobe=point.nprobe, ef_search=point.ef_search, enough=0)
         return time.perf_counter() - start, matches
 
     def search_one(i: int) -> float:

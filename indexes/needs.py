@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
 import faiss
 
-from indexes.build import training_needs
 from indexes.layers import has_graph, is_ivf, layers
 from indexes.spec import IndexSpec
+from indexes.training import least_to_train, least_training_bytes
 
 _HALF = 2  # bytes of a float16 value
 _ID = 8  # bytes of a row number
@@ -18,12 +15,14 @@ _ID = 8  # bytes of a row number
 def least_vectors(spec: IndexSpec, dim: int) -> int:
     """Return how many vectors it takes to train the index. Raises SpecError as validate() does."""
     index = spec.empty_index(dim)
-    return 1 if index.is_trained else training_needs(index)[0]
+    return 1 if index.is_trained else least_to_train(index)
 
 
 def needed_memory(spec: IndexSpec, n: int, dim: int) -> int:
-    """Return about how many bytes an index of n vectors takes, row numbers, lists and graph included.
+    """Return about how many bytes it takes to build and hold an index of n vectors.
 
+    That is its codes, row numbers, lists and graph, or the smallest sample that it can be trained
+    on, which is given back before there are codes. With more, build_index trains on more.
     Raises SpecError as validate() does.
     """
     index = spec.empty_index(dim)  # held: its layers do not own it
@@ -40,7 +39,7 @@ def needed_memory(spec: IndexSpec, n: int, dim: int) -> int:
             bytes_each += layer.code_size
         elif hasattr(layer, "code_size") and not isinstance(layer, faiss.IndexPreTransform):
             bytes_each += layer.code_size  # FastScan
-    return n * bytes_each + fixed
+    return max(n * bytes_each, least_training_bytes(index, n)) + fixed
 
 
 def has_small_codes(spec: IndexSpec, dim: int) -> bool:
@@ -54,17 +53,6 @@ def has_small_codes(spec: IndexSpec, dim: int) -> bool:
         return False
     stored = faiss.downcast_index(innermost.storage) if has_graph(innermost) else innermost
     return getattr(stored, "code_size", _HALF * dim) < _HALF * dim
-
-
-def free_memory() -> int | None:
-    """Return how many bytes this machine can give to another program; None where it does not say."""
-    with suppress(OSError, StopIteration, ValueError):
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            line = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    with suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def _links(graph: faiss.Index) -> int:

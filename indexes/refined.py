@@ -92,12 +92,13 @@ class RefinedIndex:
         ef_search: int | None = None,
         refine: int | None = None,
         allowed: Any = None,
+        enough: int | None = None,
     ) -> Matches:
         """Return the k highest-scoring rows of the candidates for each query.
 
         queries  (q, d) float32, unit rows
         k        results per query, at least 1; on a GPU at most 2048
-        nprobe, ef_search, allowed  as the index inside takes them
+        nprobe, ef_search, allowed, enough  as the index inside takes them
         refine   candidates for each result; None uses the spec's value
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
@@ -112,7 +113,8 @@ class RefinedIndex:
         if self.device == "gpu":
             width = max(k, min(width, GPU_MAX_K))
         found = self.index.search(
-            queries, width, nprobe=nprobe, ef_search=ef_search, allowed=allowed
+            queries, width, nprobe=nprobe, ef_search=ef_search, allowed=allowed,
+            enough=k if enough is None else enough,
         )
         if len(queries) == 0 or self.n == 0:
             return no_matches(len(queries), k)

@@ -66,7 +66,8 @@ class IndexSpec:
     ) -> Suggestion:
         """Return what to build over n stored float16 vectors of dim dimensions, and why.
 
-        memory         bytes the index may take beside the stored vectors; None: what it needs
+        memory         bytes that the index, and building it, may take beside the stored vectors;
+                       None: what it needs
         target_recall  share of the true best that a search should find, above 0; 1 is exact search
 
         Raises SpecError on a recall out of range, a count that is none, or if `memory` is too
@@ -116,6 +117,11 @@ class IndexSpec:
                 )
             if layer.metric_type != faiss.METRIC_INNER_PRODUCT:  # HNSW32_PQ8 falls back to L2
                 raise SpecError(self._no_inner_product())
+            if isinstance(layer, faiss.IndexIVFAdditiveQuantizerFastScan):
+                raise SpecError(
+                    f'"{self.factory}" takes no nprobe and no filter from FAISS: there is no "fs" with '
+                    'lists for RQ, LSQ, PRQ and PLSQ. Leave "fs" out, or take PQ, as in "IVF256,PQ16x4fs".'
+                )
         if self.nprobe is not None and not takes_nprobe(index):
             raise SpecError(
                 f'nprobe={self.nprobe} means nothing to "{self.factory}": only IVF indexes have '

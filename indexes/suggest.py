@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from indexes.errors import SpecError
+from indexes.sample import fewest_to_learn_from
 
 _EXACT_MS = 50  # a search that takes no longer feels immediate
 _READ_PER_MS = 16e6  # bytes that two cores of a server read and multiply in a millisecond
@@ -47,12 +48,13 @@ def choose(n: int, dim: int, memory: int | None, target_recall: float) -> Choice
     if exact_ms <= _EXACT_MS or target_recall == 1:
         return Choice("Flat", None, None, 0, _why_exact(n, exact_ms))
     choices = [coded(n, dim, parts, target_recall) for parts in _parts(dim)]
+    training = _training_bytes(n, dim)
     for one in choices:
-        if memory is None or one.nbytes <= memory:
+        if memory is None or max(one.nbytes, training) <= memory:
             return one
     raise SpecError(
         f"{_shown(memory or 0)} is too little for an index of {n:,} vectors: the smallest takes "
-        f'{_shown(choices[-1].nbytes)}. Allow that much, or choose "Flat", which takes nothing '
+        f'{_shown(max(choices[-1].nbytes, training))}. Allow that much, or choose "Flat", which takes nothing '
         f"and about {exact_ms:,.0f} ms a query."
     )
 
@@ -112,6 +114,12 @@ def _nbytes(n: int, dim: int, parts: int) -> int:
     matrices = 4 * _projected(dim) * (_lists(n) + dim)
     graph = 4 * 2 * 32 * _lists(n) if _lists(n) >= _GRAPH_FROM else 0
     return n * (code + _ROW_NUMBER) + padding + matrices + graph
+
+
+def _training_bytes(n: int, dim: int) -> int:
+    """The smallest sample to learn the projection from, or, projected, the lists; one after the other."""
+    projected, lists = _projected(dim), _lists(n)
+    return 4 * max(dim * fewest_to_learn_from(n, 1), projected * fewest_to_learn_from(n, lists))
 
 
 def _why_exact(n: int, exact_ms: float) -> tuple[str, ...]:

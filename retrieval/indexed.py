@@ -81,7 +81,7 @@ class Indexed:
             log.log(NOTICE, "%s is missing, damaged or of another state. The index is built in memory, as by every "
                     "search until there is a file: retrieval index --retune -o %s", self.file, self.path)
             try:
-                return self._refining(self._built(record.spec, stored, device), stored)
+                return self._refining(self._built(record.spec, stored, device, record.wanted.memory), stored)
             except SpecError:  # of fewer rows than it needs by now
                 return self._flat(stored)
         if current and index.n == record.rows:
@@ -118,7 +118,7 @@ class Indexed:
             sketch = None if self.fuse else sketches.refreshed(self.vectors, lambda: self._texts(encode))
             return IndexRecord(spec, generation, len(live), record.choice), self._flat(stored, sketch)
         if worn or spec.factory != record.spec.factory:
-            index, retune = self._built(spec, stored, "cpu"), True
+            index, retune = self._built(spec, stored, "cpu", record.wanted.memory), True
             record = IndexRecord(spec, choice=record.choice, trained_rows=len(live))
         else:
             index = self._caught_up(held, stored, live)
@@ -264,11 +264,14 @@ class Indexed:
         every = self.within == IMAGES and self.catalog.live_below(self.vectors.n) == self.vectors.n
         return FlatIndex(stored, None if every else self.live_rows(), sketch)
 
-    def _built(self, spec: IndexSpec, stored: Stored, device: str) -> VectorIndex:
+    def _built(
+        self, spec: IndexSpec, stored: Stored, device: str, memory: int | None = None
+    ) -> VectorIndex:
         rows = self.live_rows()
         every = len(rows) == self.vectors.n
         return build_index(
-            stored if every else _chosen(stored, rows), spec, rows=None if every else rows, device=device
+            stored if every else _chosen(stored, rows), spec, rows=None if every else rows, device=device,
+            memory=memory or free_memory(),
         )
 
     def _stored(self, record: IndexRecord) -> Stored:

@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[1]
 INDEXES = [
     "indexes.errors",
     "indexes.cagra",
-    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads  indexes.scanner",
-    "indexes.suggest  indexes.spread",
+    "indexes.matches  indexes.vectors  indexes.layers  indexes.threads  indexes.scanner"
+    "  indexes.sample  indexes.memory",
+    "indexes.suggest  indexes.spread  indexes.training",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters  indexes.near  indexes.sketch",
     "indexes.filtered  indexes.sketched  indexes.sketch_file",

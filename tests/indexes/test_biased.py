@@ -127,6 +127,16 @@ def test_more_are_asked_for_until_none_can_be_missing(
     assert widths[:2] == [74, 296] and max(widths) <= 2048
 
 
+def test_the_spare_candidates_are_worth_no_scan(
+    halves: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One list of about 90 holds 10 results, and not all of the 74 asked for."""
+    index = build_index(halves, IndexSpec("IVF64,Flat", nprobe=1), device="cpu")
+    monkeypatch.setattr("indexes.index.scan", None)  # a call would fail
+    rows = search_biased(index, queries, 5, np.zeros(N, np.float32)).rows
+    np.testing.assert_array_equal(rows, index.search(queries, 5).rows)
+
+
 def test_fewer_than_asked_for(halves: np.ndarray, queries: np.ndarray) -> None:
     for index in (FlatIndex(halves[:3]), build_index(halves[:3], device="cpu")):
         scores, rows = search_biased(index, queries[:2], 5, np.array([0, -9, 9], np.float32))

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 import pytest
 
-from indexes import build
+from indexes import build, training
 from indexes import vectors as vectors_module
 from indexes.build import add_vectors, build_index
 from indexes.errors import SpecError, VectorError, VectorIndexError
@@ -22,7 +22,8 @@ from indexes.spec import IndexSpec
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read 100 rows at a time, so that 600 rows take six blocks."""
     whole = vectors_module.unit_blocks
-    monkeypatch.setattr(build, "unit_blocks", lambda vectors: whole(vectors, 100))
+    for room in (build, training):
+        monkeypatch.setattr(room, "unit_blocks", lambda vectors, *_: whole(vectors, 100))
 
 
 class OnlySlices:
@@ -89,18 +90,6 @@ def test_the_same_seed_trains_the_same_index(corpus: np.ndarray) -> None:
 
     np.testing.assert_array_equal(centroids(1), centroids(1))
     assert not np.allclose(centroids(1), centroids(2))
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_the_training_sample_is_drawn_over_all_blocks(corpus: np.ndarray) -> None:
-    sample = build._training_sample(corpus, 600, 60, seed=5)
-    matches = (sample[:, None, :] == corpus[None]).all(axis=2)  # (60, 600)
-    assert (matches.sum(axis=1) == 1).all()
-    drawn = matches.argmax(axis=1)
-    assert (np.diff(drawn) > 0).all()
-    assert set(drawn // 100) == set(range(6))
-    again = build._training_sample(corpus, 600, 60, seed=5)
-    np.testing.assert_array_equal(again, sample)
 
 
 @pytest.mark.parametrize("factory", ["IVF16,PQ4", "PQ4", "OPQ4,PQ4", "RQ2x4", "IVF16,Flat"])

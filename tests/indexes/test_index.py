@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 import pytest
 
+from indexes import index as room
 from indexes.build import build_index
 from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexError
 from indexes.exact import exact_search
@@ -108,8 +109,7 @@ def test_k_above_n_pads(index: VectorIndex, case: Case, queries: np.ndarray) -> 
     assert (rows[:, 600:] == -1).all()
     assert (scores[:, 600:] == -np.inf).all()
     assert np.array_equal(rows == -1, scores == -np.inf)
-    if not case.spec.factory.startswith(("HNSW", "CAGRA")):  # a graph walk need not reach every row
-        assert (rows[:, :600] >= 0).all()
+    assert (rows[:, :600] >= 0).all()
 
 
 def test_properties(index: VectorIndex, case: Case) -> None:
@@ -136,12 +136,60 @@ def test_equal_scores_come_by_lower_row(factory: str) -> None:
     np.testing.assert_array_equal(scores, [[1, 1, 1, 0, 0, 0]] * 2)
 
 
-def test_a_short_list_of_an_ivf_index_is_padded_with_minus_infinity() -> None:
-    vectors = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)  # 4 directions, 3 rows each
-    index = build_index(vectors, IndexSpec("IVF4,Flat", nprobe=1), device="cpu")
-    scores, rows = index.search(vectors[3:4], 5)
-    assert rows.tolist() == [[3, 4, 5, -1, -1]]
-    assert scores.tolist() == [[1, 1, 1, -np.inf, -np.inf]]
+# --- as many results as are asked for ---------------------------------------------------------
+
+
+@pytest.fixture
+def in_threes() -> VectorIndex:
+    """4 directions, in the list of each its 3 rows, which have every other number; one list visited."""
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)
+    rows = np.arange(12, dtype=np.int64) * 2
+    return build_index(vectors, IndexSpec("IVF4,Flat", nprobe=1), rows=rows, device="cpu")
+
+
+def test_a_short_list_of_an_ivf_index_is_completed(in_threes: VectorIndex) -> None:
+    east = np.eye(4, dtype=np.float32)[1:2]
+    scores, rows = in_threes.search(east, 14)
+    assert rows.tolist() == [[6, 8, 10, 0, 2, 4, 12, 14, 16, 18, 20, 22, -1, -1]]
+    assert scores.tolist() == [[1] * 3 + [0] * 9 + [-np.inf] * 2]
+
+
+def test_a_query_may_be_content_with_fewer(in_threes: VectorIndex) -> None:
+    east = np.eye(4, dtype=np.float32)[1:2]
+    for allowed in (None, np.ones(24, bool)):
+        for enough in (0, 3):
+            scores, rows = in_threes.search(east, 5, enough=enough, allowed=allowed)
+            assert rows.tolist() == [[6, 8, 10, -1, -1]]
+            assert scores.tolist() == [[1, 1, 1, -np.inf, -np.inf]]
+        for enough in (4, 99, None):
+            scores, rows = in_threes.search(east, 5, enough=enough, allowed=allowed)
+            assert rows[:, :3].tolist() == [[6, 8, 10]] and (rows[:, 3:] >= 0).all()
+            assert scores.tolist() == [[1, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "IVF64,PQ8x4fs", "PCA16,IVF64,SQ8,RFlat", "HNSW8"])
+def test_where_the_lists_visited_hold_too_few_all_are_found(factory: str, unit_vectors: UnitVectors) -> None:
+    vectors, queries = unit_vectors(3000, seed=1), unit_vectors(5, seed=2)
+    index = build_index(vectors, IndexSpec(factory), device="cpu")
+    rows = index.search(queries, 3000).rows
+    np.testing.assert_array_equal(np.sort(rows), np.broadcast_to(np.arange(3000), (5, 3000)))
+
+
+def test_only_queries_that_found_too_little_are_compared_with_everything(
+    in_threes: VectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[float]] = []
+    whole = room.scan
+    monkeypatch.setattr(
+        room, "scan", lambda index, some, k: (asked.append(some.tolist()), whole(index, some, k))[1]
+    )
+    in_threes.search(np.eye(4, dtype=np.float32), 3)
+    assert asked == []
+    uneven = build_index(
+        np.eye(2, dtype=np.float32)[[0, 0, 0, 1]], IndexSpec("IVF2,Flat", nprobe=1), device="cpu"
+    )
+    assert uneven.search(np.eye(2, dtype=np.float32), 3).rows[0].tolist() == [0, 1, 2]
+    assert asked == [[[0, 1]]]
 
 
 def test_the_overshoot_of_a_quantiser_is_cut_off(corpus: np.ndarray) -> None:

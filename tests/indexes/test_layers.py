@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import faiss
+import numpy as np
 import pytest
 
-from indexes.layers import has_graph, is_on_gpu, layers, takes_ef_search, takes_nprobe
+from indexes.layers import has_graph, is_on_gpu, layers, numbered, takes_ef_search, takes_nprobe
 
 
 def empty(factory: str) -> faiss.Index:
@@ -49,3 +53,28 @@ def test_an_index_starts_on_the_cpu() -> None:
 def test_which_layers_are_graphs(factory: str, expected: bool) -> None:
     index = empty(factory)
     assert has_graph(next(layers(index))) is expected
+
+
+def test_row_numbers_for_an_index_that_holds_vectors() -> None:
+    """It lives as long as either is used, and is freed once: by Python, which alone owns it."""
+    vectors = np.eye(3, 64, dtype=np.float32)
+    inner = empty("Flat")
+    inner.add(vectors)
+    mapped = numbered(inner, np.array([5, 7, 9]))
+    assert inner.thisown and not mapped.own_fields
+    gone = weakref.ref(inner)
+    del inner
+    assert mapped.search(vectors, 1)[1].tolist() == [[5], [7], [9]]
+    inner = gone()
+    del mapped
+    assert inner.search(vectors, 1)[1].tolist() == [[0], [1], [2]]
+    del inner
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_another_owns_stays_its_own() -> None:
+    owner = faiss.IndexIDMap(empty("Flat"))
+    borrowed = faiss.downcast_index(owner.index)
+    numbered(borrowed, np.zeros(0, np.int64))
+    assert not borrowed.thisown

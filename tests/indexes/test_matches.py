@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from indexes.errors import SpecError, VectorIndexError
-from indexes.matches import checked_count, no_matches, ranked
+from indexes.matches import checked_count, no_matches, ranked, too_short
 
 
 def test_no_matches_is_all_pads() -> None:
@@ -38,3 +38,10 @@ def test_checked_count_refuses_everything_else(value: object) -> None:
 def test_checked_count_raises_the_error_asked_for() -> None:
     with pytest.raises(SpecError, match="nprobe must be"):
         checked_count(0, "nprobe", SpecError)
+
+
+def test_which_lines_are_too_short() -> None:
+    rows = np.array([[3, 1, 2], [5, 0, -1], [4, -1, -1], [-1, -1, -1]])
+    assert [too_short(rows, enough).tolist() for enough in (0, 1, 2, 3, 9)] == [
+        [], [3], [2, 3], [1, 2, 3], [1, 2, 3],
+    ]

@@ -99,8 +99,9 @@ class Clock:
         self.searches: list[tuple[bytes, int, int | None, int | None]] = []
 
     def search(
-        self, queries: np.ndarray, k: int, *, nprobe: int | None, ef_search: int | None
+        self, queries: np.ndarray, k: int, *, nprobe: int | None, ef_search: int | None, enough: int
     ) -> Matches:
+        assert enough == 0  # what nprobe alone finds
         self.searches.append((queries.tobytes(), k, nprobe, ef_search))
         q = len(queries)
         self.now += 0.001 * len(self.searches) if q == 1 else 0.0005 * q

@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from indexes import filtered as filtered_room
+from indexes import index as index_room
 from indexes.build import build_index
 from indexes.candidates import Rows
 from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexError
 from indexes.exact import exact_search
 from indexes.flat import FlatIndex
+from indexes.live import LiveIndex
 from indexes.refined import RefinedIndex
+from indexes.scan import scan
 from indexes.spec import IndexSpec
 
 SMALL_CODES = ["PQ16x4fs", "IVF4,PQ16x4fs", "IVF4,SQ4", "RaBitQ", "IVF4,RaBitQ", "IVF4,RaBitQfs"]
@@ -148,9 +152,26 @@ def test_short_lists_are_padded(halves: np.ndarray, queries: np.ndarray) -> None
     scores, rows = index.search(queries, 700)
     assert sorted(rows[0, :600].tolist()) == list(range(600))
     assert (rows[:, 600:] == -1).all() and (scores[:, 600:] == -np.inf).all()
-    one_list = refined(halves, "IVF30,PQ16x4fs", refine=2, nprobe=1)
-    rows = one_list.search(queries, 200).rows
-    assert (rows[:, 0] >= 0).all() and (rows[:, -1] == -1).all()
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["refined", "live"])
+def test_it_is_content_with_k_where_there_are_too_few_candidates(
+    wrapped: bool, halves: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of about 150: 10 results are there, 20 times as many candidates are not."""
+    index: Any = refined(halves, "IVF4,SQ8", refine=20, nprobe=2)
+    index = LiveIndex(index, np.arange(600) < 590) if wrapped else index
+    asked: list[int] = []
+    for room in (index_room, filtered_room):
+        monkeypatch.setattr(
+            room, "scan", lambda index, some, *rest: (asked.append(len(some)), scan(index, some, *rest))[1]
+        )
+    assert (index.search(queries, 30).rows >= 0).all()
+    assert asked == []
+    found, there = index.search(queries, 600).rows, index.n
+    assert asked == [20]
+    assert [sorted(line) for line in found[:, :there].tolist()] == [list(range(there))] * 20
+    assert (index.search(queries, 600, enough=0).rows[:, -100:] == -1).all()
 
 
 def test_an_empty_index_and_no_queries(halves: np.ndarray, queries: np.ndarray) -> None:
@@ -181,8 +202,8 @@ def test_allowed_rows_are_passed_on(
     index.search(queries, 3)
     index.search(queries, 3, nprobe=2, allowed="these")
     assert asked == [
-        {"nprobe": None, "ef_search": None, "allowed": None},
-        {"nprobe": 2, "ef_search": None, "allowed": "these"},
+        {"nprobe": None, "ef_search": None, "allowed": None, "enough": 3},
+        {"nprobe": 2, "ef_search": None, "allowed": "these", "enough": 3},
     ]
 
 

@@ -108,6 +108,20 @@ def test_what_cannot_rank_by_inner_product(factory: str) -> None:
     assert f'"{factory}"' in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF16,LSQ4x4fs", "IVF16,PRQ2x2x4fs_32", "IVF16,RQ4x4fs", "IVF16,PLSQ2x2x4fs", "PCA32,IVF16,RQ4x4fs,RFlat"],
+)
+def test_lists_that_cannot_be_told_how_many_to_visit(factory: str) -> None:
+    with pytest.raises(SpecError, match=f'"{factory}" takes no nprobe .* Leave "fs" out, or take PQ'):
+        IndexSpec(factory).validate(64)
+
+
+@pytest.mark.parametrize("factory", ["LSQ4x4fs", "IVF16,LSQ4x4", "IVF16,PRQ2x2x4", "IVF16,PQ16x4fs", "IVF16,RaBitQfs"])
+def test_what_it_is_told_to_take_instead(factory: str) -> None:
+    IndexSpec(factory).validate(64)
+
+
 @pytest.mark.parametrize("factory", ["IVF0,Flat", "HNSW0", "HNSW1", "RQ0x8", "IVF16_HNSW0,Flat"])
 def test_counts_that_make_faiss_crash(factory: str) -> None:
     with pytest.raises(SpecError, match=f'"{factory}" asks for too few'):

@@ -12,7 +12,8 @@ from indexes.exact import exact_search
 from indexes.flat import FlatIndex
 from indexes.refined import RefinedIndex
 from indexes.spec import IndexSpec
-from indexes.suggest import coded
+from indexes.suggest import _training_bytes, coded
+from indexes.training import least_training_bytes
 
 MANY = 5_000_000
 
@@ -87,6 +88,21 @@ def test_too_little_memory_says_how_much_it_takes() -> None:
                                         "smallest takes 83.3 MB. .* about 320 ms a query"):  # fmt: skip
         IndexSpec.suggest(MANY, 512, memory=10_000_000)
     assert IndexSpec.suggest(1000, 512, memory=1).spec == IndexSpec("Flat")
+
+
+def test_the_sample_to_train_on_counts_where_it_is_larger_than_the_index() -> None:
+    """39 vectors for each of 4096 lists, 64 floats each; the codes, with half as many parts, take 26 MB."""
+    sample = 39 * 4096 * 64 * 4
+    found = IndexSpec.suggest(1_000_000, 512, memory=sample)
+    assert found.spec.factory == "PCA64,IVF4096,PQ32x4fsr" and found.nbytes < sample
+    with pytest.raises(SpecError, match="40.9 MB is too little .* the smallest takes 40.9 MB"):
+        IndexSpec.suggest(1_000_000, 512, memory=sample - 1)
+
+
+@pytest.mark.parametrize("n", [1_000_000, MANY])
+def test_what_it_allows_for_training_is_what_that_takes(n: int) -> None:
+    index = IndexSpec(coded(n, 512).factory).empty_index(512)
+    assert _training_bytes(n, 512) == least_training_bytes(index, n)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ def test_width_and_lists_are_tuned_together(made):
             assert recall(index, made, {**point, name: value // 2}) < 0.95
 
 
+def test_short_queries_stay_short_while_lists_are_tuned(made, monkeypatch):
+    """Lists of 6: were they completed, a single one would reach any recall, and take the longest."""
+    monkeypatch.setattr("indexes.index.scan", None)  # a call would fail
+    index = build_index(made.documents, IndexSpec("IVF1000,Flat"), device="cpu")
+    tuning = tune_index(index, made.documents, made.queries[:300], target=0.9)
+    assert tuning.reached and tuning.spec.nprobe > 1
+
+
 def test_a_graph_is_tuned_by_its_candidates(made):
     index = build_index(made.documents, IndexSpec("HNSW16"), device="cpu")
     tuning = tune_index(index, made.documents, made.queries[:600], target=0.9)

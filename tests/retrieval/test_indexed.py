@@ -114,6 +114,16 @@ class TestChoice:
         assert (record.spec.factory, record.trained_rows, record.tuning.target) == ("IVF32,PQ8x4fs", 2500, 0.9)
         assert recall(path, range(2500)) >= 0.88
 
+    def test_what_it_is_trained_on_takes_no_more_than_there_is(self, path, monkeypatch):
+        allowed, whole = [], indexed.build_index
+        monkeypatch.setattr(
+            indexed, "build_index", lambda *given, **named: (allowed.append(named["memory"]), whole(*given, **named))[1]
+        )
+        refresh(path, choice=IndexChoice("IVF16,SQfp16", memory=10**7))
+        monkeypatch.setattr(indexed, "free_memory", lambda: 5 * 10**6)
+        refresh(path, choice=IndexChoice("IVF32,SQfp16"))
+        assert allowed == [10**7, 5 * 10**6]
+
     def test_without_texts_exact_search_stays(self, path, monkeypatch):
         suggestion = indexed_suggestion(IndexSpec("IVF32,SQfp16"), ())
         monkeypatch.setattr(IndexSpec, "suggest", staticmethod(lambda *_, **__: suggestion))
