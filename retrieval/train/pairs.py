@@ -132,6 +132,13 @@ def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
     )
 
 
+def refuse_equal_captions(pairs: Pairs) -> None:
+    """Raises TrainingError if there is only one caption for all photos."""
+    different = {text for texts in pairs.captions for text in texts}
+    if len(different) == 1:
+        raise TrainingError(f"All captions are the same, '{different.pop()[:60]}', so there is nothing to tell photos by.")
+
+
 def _of_dataset(name: str, root: Path, split: str | None) -> Pairs:
     if split is None:  # the reader's default is for measuring
         raise DatasetError(f"Which split of {name} is to be trained on? Say it, such as --split train, or all.")
