@@ -95,7 +95,7 @@ def train_projections(
         )
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     photos = np.stack([
-        outputs.of_photos(pairs.photos, view, lambda count, view=view: watcher.on_photos(view, count))
+        outputs.of_photos(pairs, view, lambda count, view=view: watcher.on_photos(view, count))
         for view in range(views)
     ])  # (views, n, image width)
     texts = outputs.of_texts([text for texts in pairs.captions for text in texts])
