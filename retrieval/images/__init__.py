@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
@@ -15,7 +17,7 @@ from retrieval.images.formats import SUFFIXES, identify
 from retrieval.images.limits import MAX_MEGAPIXELS, megapixels_of_environment, refuse_bombs
 from retrieval.images.video import VIDEO_SUFFIXES
 
-__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "VIDEO_SUFFIXES", "ImageFacts", "open_image", "shrunk", "thumbnail"]
+__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "VIDEO_SUFFIXES", "ImageFacts", "check_header", "open_image", "shrunk", "thumbnail"]
 
 # A JPEG scaled by its decoder is a little softer than one resized from all its pixels; from
 # twice the size that was asked for, encoders no longer tell the two apart.
@@ -42,14 +44,23 @@ def open_image(
     if not content:
         raise ImageError("the file is empty")
     limit = megapixels_of_environment() if max_megapixels is None else max_megapixels
-    try:
+    with _in_words():
         if raw.is_raw(content):
             return _open_raw(content, at_least, limit)
         return _open(content, at_least, limit)
-    except ImageError:
-        raise
-    except Exception as error:  # damaged files surface from the decoders as almost anything
-        raise ImageError(f"damaged or truncated ({error})") from error
+
+
+def check_header(content: bytes) -> None:
+    """Raises ImageError where `open_image` would before it comes to the pixels, which take nearly all of its time."""
+    if not content:
+        raise ImageError("the file is empty")
+    limit = megapixels_of_environment()
+    with _in_words():
+        if raw.is_raw(content):
+            with raw.opened(content) as camera:
+                refuse_bombs(raw.upright_size(camera), limit)
+        else:
+            refuse_bombs(identify(content).size, limit)
 
 
 def thumbnail(source: Path | bytes, longest_side: int) -> bytes:
@@ -67,6 +78,17 @@ def shrunk(source: Path | bytes, longest_side: int) -> Image.Image:
     image, _ = open_image(source, at_least=longest_side)
     image.thumbnail((longest_side, longest_side))
     return image
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Raises ImageError for whatever is raised: damaged files surface from the decoders as almost anything."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(f"damaged or truncated ({error})") from error
 
 
 def _open(content: bytes, at_least: int | None, limit: float) -> tuple[Image.Image, ImageFacts]:

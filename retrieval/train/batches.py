@@ -17,8 +17,7 @@ from PIL import Image
 from retrieval.errors import TrainingError
 from retrieval.reading import DECODE_THREADS, give_way
 from retrieval.train.augment import NONE, Augmentation, allows_flip
-from retrieval.train.pairs import Pairs
-
+from retrieval.train.pairs import Pairs, refuse_equal_captions
 
 Item = TypeVar("Item")
 # More hold the interpreter's lock so often that learning waits for it: beside an H200, 225 images/s with 17 and
@@ -83,9 +82,7 @@ class Batches:
                 wanted = f"the {together:,} that {world} processes with {batch_size:,} each take in a step"
             advice = "Take a smaller batch" + (", or fewer processes" if world > 1 else "")
             raise TrainingError(f"{n:,} photos are fewer than {wanted}. {advice}.")
-        first = pairs.captions[0][0]
-        if all(text == first for texts in pairs.captions for text in texts):
-            raise TrainingError(f"All captions are the same, '{first[:60]}', so there is nothing to tell photos by.")
+        refuse_equal_captions(pairs)
         self.steps = n // together
         self._pairs, self._prepare, self._augmentation = pairs, prepare, augmentation
         self._batch_size, self._captions_per_photo = batch_size, captions_per_photo

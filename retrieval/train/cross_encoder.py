@@ -17,7 +17,7 @@ from retrieval.files import cache_folder
 from retrieval.rank.cross_encoder import save_cross_encoder
 from retrieval.reading import DECODE_THREADS
 from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
-from retrieval.train.pairs import Pairs, Photo
+from retrieval.train.pairs import Pairs, Photo, refuse_equal_captions
 from retrieval.types import Encoder
 
 _PHOTOS_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
@@ -40,6 +40,7 @@ def train_cross_encoder(
     The towers' tokens lie in the cache folder, about 125 kB a photo and 25 kB a caption.
     Raises TrainingError, EncoderError for towers whose tokens are not known; OSError.
     """
+    refuse_equal_captions(pairs)
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     examples = _examples(pairs, encoder, TowerTokens(encoder), on_photos)
     model = train_match(examples, settings, on_progress=on_progress)

@@ -142,7 +142,7 @@ def _kept_outputs(
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     seen = partial(watcher.on_photos, "Tower outputs")
     # Of all photos, though some are held out: then what is kept serves whatever is held out.
-    views = np.stack([outputs.of_photos(pairs.photos, view, seen) for view in range(plan.views)])
+    views = np.stack([outputs.of_photos(pairs, view, seen) for view in range(plan.views)])
     places = {photo.name: place for place, photo in enumerate(pairs.photos)}
     return torch.from_numpy(views[:, [places[photo.name] for photo in learned.photos]]).float()
 

@@ -28,7 +28,8 @@ from retrieval.encoders.fingerprint import fingerprint_of
 from retrieval.encoders.openclip import DualEncoder, OpenClipEncoder
 from retrieval.files import write_atomically
 from retrieval.reading import DECODE_THREADS
-from retrieval.train.pairs import Photo
+from retrieval.train.augment import allows_flip
+from retrieval.train.pairs import Pairs, Photo
 
 BATCH_SIZE = 128
 Progress = Callable[[int], None]
@@ -78,12 +79,14 @@ class TowerOutputs:
         self._encoder = OpenClipEncoder(towers, device=device)
         self._cache = cache
 
-    def of_photos(
-        self, photos: Sequence[Photo], view: int, progress: Progress = lambda count: None
-    ) -> np.ndarray:
-        """One view of each photo: (n, width) float16. View 0 is the photo as it is."""
-        key = self._key("image", view, *(f"{photo.name} {_digest(photo)}" for photo in photos))
-        return self._recall(key, lambda: np.concatenate(list(self._views(photos, view, progress))))
+    def of_photos(self, pairs: Pairs, view: int, progress: Progress = lambda count: None) -> np.ndarray:
+        """One view of each photo: (n, width) float16. View 0 is the photo as it is; see `augment`."""
+        flips = [view == 0 or allows_flip(texts) for texts in pairs.captions]
+        parts = (f"{photo.name} {_digest(photo)}{'' if flip else ' unmirrored'}" for photo, flip in zip(pairs.photos, flips))
+        return self._recall(
+            self._key("image", view, *parts),
+            lambda: np.concatenate(list(self._views(pairs.photos, flips, view, progress))),
+        )
 
     def of_texts(self, texts: Sequence[str]) -> np.ndarray:
         """(n, width) float16."""
@@ -92,14 +95,15 @@ class TowerOutputs:
         )
 
     def _views(
-        self, photos: Sequence[Photo], view: int, progress: Progress
+        self, photos: Sequence[Photo], flips: Sequence[bool], view: int, progress: Progress
     ) -> Iterator[np.ndarray]:
-        def prepare(photo: Photo) -> torch.Tensor:
-            return self._encoder.prepare(augment(photo.open(), view, photo.name))
+        def prepare(photo: Photo, flip: bool) -> torch.Tensor:
+            return self._encoder.prepare(augment(photo.open(), view, photo.name, flip))
 
         with ThreadPoolExecutor(DECODE_THREADS) as pool:
             for start in range(0, len(photos), BATCH_SIZE):
-                batch = list(pool.map(prepare, photos[start : start + BATCH_SIZE]))
+                part = slice(start, start + BATCH_SIZE)
+                batch = list(pool.map(prepare, photos[part], flips[part]))
                 yield self._encoder.encode_prepared(batch)
                 progress(len(batch))
 
@@ -121,14 +125,15 @@ def _digest(photo: Photo) -> str:
     return hashlib.blake2b(photo.content(), digest_size=12).hexdigest()
 
 
-def augment(image: Image.Image, view: int, name: str) -> Image.Image:
-    """View 0 is the image, view 1 its mirror image, further ones random crops.
+def augment(image: Image.Image, view: int, name: str, text_allows_flip: bool = True) -> Image.Image:
+    """View 0 is the image, view 1 its mirror image, further ones random crops, every other of them mirrored.
 
-    The same view of the same name is always the same, whatever thread makes it.
+    Where texts do not allow a mirror, view 1 is a crop too, and no view is mirrored. The same view of the same
+    name is always the same, whatever thread makes it.
     """
     if view == 0:
         return image
-    if view == 1:
+    if view == 1 and text_allows_flip:
         return ImageOps.mirror(image)
     chance = random.Random(f"{view}/{name}")
     area = chance.uniform(0.4, 1.0)
@@ -138,7 +143,7 @@ def augment(image: Image.Image, view: int, name: str) -> Image.Image:
     left = chance.randint(0, image.width - width)
     top = chance.randint(0, image.height - height)
     image = image.crop((left, top, left + width, top + height))
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 and text_allows_flip:
         image = ImageOps.mirror(image)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(chance.uniform(0.8, 1.2))

@@ -114,7 +114,7 @@ def train(
     for epoch in range(1, settings.epochs + 1):
         losses = []
         order = torch.randperm(n, generator=chance)
-        for batch in order.split(batch_size):
+        for step, batch in enumerate(order.split(batch_size), 1):
             if len(batch) < batch_size:
                 break  # a smaller batch has fewer negatives, hence another loss
             view = torch.randint(views, (batch_size,), generator=chance)
@@ -130,7 +130,7 @@ def train(
             loss = info_nce(images, captions, model.logit_scale.exp().clamp(max=MAX_SCALE))
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"The loss is {loss.item()} in epoch {epoch}. Lower --learning-rate "
+                    f"The loss is {loss.item()} in epoch {epoch}, step {step}. Lower --learning-rate "
                     f"(now {settings.learning_rate})."
                 )
             optimizer.zero_grad(set_to_none=True)
@@ -140,7 +140,7 @@ def train(
             losses.append(loss.item())
             if not torch.isfinite(model.logit_scale.exp()):
                 raise TrainingError(
-                    f"The temperature ran away in epoch {epoch}. Lower --learning-rate "
+                    f"The temperature ran away in epoch {epoch}, step {step}. Lower --learning-rate "
                     f"(now {settings.learning_rate})."
                 )
         on_epoch(Epoch(epoch, float(np.mean(losses)), math.exp(-model.logit_scale.item())))

@@ -19,7 +19,7 @@ from retrieval.files import cache_folder, write_json
 from retrieval.generic_queries import generic_queries
 from retrieval.train import model_folder
 from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
-from retrieval.train.pairs import Pairs
+from retrieval.train.pairs import Pairs, refuse_equal_captions
 from retrieval.train.privacy import train_privately
 from retrieval.train.privacy_budget import PrivacySettings, Spent
 from retrieval.train.projection_loop import Epoch, Examples, Projections, Settings, train
@@ -84,6 +84,7 @@ def train_projections(
             f"{len(pairs.photos)} captioned photos, {held_out} of them held out, are too few to "
             f"train on; at least {MIN_PAIRS} are needed."
         )
+    refuse_equal_captions(pairs)
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     trainee = start_model(start)
     model = trainee.encoder.model
@@ -94,7 +95,7 @@ def train_projections(
         )
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     photos = np.stack([
-        outputs.of_photos(pairs.photos, view, lambda count, view=view: watcher.on_photos(view, count))
+        outputs.of_photos(pairs, view, lambda count, view=view: watcher.on_photos(view, count))
         for view in range(views)
     ])  # (views, n, image width)
     texts = outputs.of_texts([text for texts in pairs.captions for text in texts])

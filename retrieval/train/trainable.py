@@ -93,19 +93,27 @@ def drop_outputs(model: nn.Module, *, image: float, text: float) -> None:
 
     Raises TrainingError for a share outside [0, 1), or a tower whose projection is no layer of its own.
     """
-    places = {"visual.head": (IMAGE, image), "text.proj": (TEXT, text)}
-    for name, (tower, share) in places.items():
+    for tower, share in ((IMAGE, image), (TEXT, text)):
         if not 0 <= share < 1:
             raise TrainingError(f"The {tower} tower's dropout is {share}; it has to be at least 0, and below 1.")
         if not share:
             continue
-        try:
-            projection = model.get_submodule(name)
-        except AttributeError:
-            raise TrainingError(f"The {tower} tower has no layer for its projection to drop outputs before; leave that out.") from None
+        projection = _projection_layer(model, tower)
+        if not isinstance(projection, nn.Module):
+            raise TrainingError(f"The {tower} tower has no layer for its projection to drop outputs before; leave that out.")
         projection.register_forward_pre_hook(
             lambda layer, given, share=share: nn.functional.dropout(given[0], share, layer.training)
         )
+
+
+def _projection_layer(model: nn.Module, tower: str) -> Any:
+    """What takes a tower's outputs and gives vectors of the shared space; no module if that is no layer of its own."""
+    if tower == TEXT:
+        return getattr(getattr(model, "text", None), "proj", None)
+    if isinstance(model.visual, TimmModel) and not len(model.visual.head):  # the trunk's classifier is the projection
+        classifier = model.visual.trunk.get_classifier()
+        return classifier if isinstance(classifier, nn.Linear) else None
+    return getattr(model.visual, "head", None)
 
 
 def parameter_groups(

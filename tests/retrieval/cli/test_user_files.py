@@ -94,8 +94,8 @@ def test_the_choice_of_auto_is_told_off_a_terminal_too(run, photo_folder, tmp_pa
 def test_photos_of_the_same_name_have_outputs_of_their_own(tmp_path, sample_photos):
     from retrieval.encoders import builtin
     from retrieval.train.outputs import TowerOutputs, without_projections
-    from retrieval.train.pairs import Photo
+    from retrieval.train.pairs import Pairs, Photo
 
     outputs = TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), tmp_path, device="cpu")
-    first, second = (outputs.of_photos([Photo("1.jpg", path.read_bytes)], 0) for path in sample_photos[:2])
+    first, second = (outputs.of_photos(Pairs([Photo("1.jpg", path.read_bytes)], [["a photo"]], 0), 0) for path in sample_photos[:2])
     assert (first.astype(float) @ second.astype(float).T).item() < 0.99

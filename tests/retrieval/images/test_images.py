@@ -10,7 +10,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from retrieval import images
 from retrieval.errors import ImageError
-from retrieval.images import ImageFacts, open_image, thumbnail
+from retrieval.images import ImageFacts, check_header, open_image, thumbnail
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 # How a camera stores an upright picture under each EXIF orientation.
@@ -316,6 +316,22 @@ class TestThumbnail:
     def test_an_unreadable_file_is_an_image_error(self, tmp_path):
         with pytest.raises(ImageError, match="No such file"):
             thumbnail(tmp_path / "gone.jpg", 100)
+
+
+class TestHeaders:
+    @pytest.mark.parametrize("content", [b"", b"Dear Sir or Madam", png_header(30_000, 30_000), encoded(quadrants())[:20]])
+    def test_what_they_tell_is_what_opening_tells(self, content):
+        with pytest.raises(ImageError) as opening:
+            open_image(content)
+        with pytest.raises(ImageError) as checking:
+            check_header(content)
+        assert str(checking.value) == str(opening.value)
+
+    def test_pixels_are_not_looked_at(self):
+        content = encoded(Image.effect_noise((200, 200), 90), "JPEG")
+        check_header(content)
+        check_header(content[: len(content) // 2])
+        check_header(png_header(200, 200))
 
 
 def test_postscript_is_not_run(tmp_path):

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.TiffTags import ASCII, BYTE, LONG, RATIONAL, SHORT, SIGNED_RATIONAL
 
 from retrieval.errors import ImageError
-from retrieval.images import ImageFacts, open_image, raw
+from retrieval.images import ImageFacts, check_header, open_image, raw
 
 
 def dng(sensor, orientation):
@@ -156,3 +156,14 @@ def test_a_small_preview_is_passed_over(monkeypatch):
     assert (image.size, image.getpixel((0, 0))) == ((2000, 3000), (0, 0, 255))
     assert facts == ImageFacts(4000, 6000)
     assert open_image(FUJIFILM, at_least=100)[0].size == (120, 160)  # enough for this one
+
+
+def test_headers(sensor, monkeypatch):
+    pytest.importorskip("rawpy")
+    content = dng(sensor, 6)
+    check_header(content)
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        check_header(content[:60])
+    monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.05")
+    with pytest.raises(ImageError, match=r"larger than 0.05 megapixels \(200 x 300\)"):
+        check_header(content)

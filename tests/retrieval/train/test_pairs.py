@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from retrieval.corpus.tables import TableOptions
 from retrieval.errors import CaptionsError, CorpusError, DatasetError, TrainingError
@@ -190,6 +190,30 @@ def test_reading_from_threads(images, captions):
     with ThreadPoolExecutor(8) as pool:
         read = list(pool.map(lambda turn: pairs.photos[turn % 2].read(), range(200)))
     assert read == [RED, BLUE] * 100
+
+
+def test_photos_that_cannot_be_opened_are_named_with_the_missing(images, captions, tmp_path):
+    broken = {"b.jpg": b"no image", "c.jpg": BLUE[:60], "d.jpg": b"", "e.jpg": GREEN}
+    other = write(tmp_path / "other" / images.name, {**IMAGES, **broken})
+    captions.write_text(captions.read_text() + "c.jpg\tcut short\ttrain\nd.jpg\tempty\ttrain\n")
+    pairs = read_pairs(other, captions, split="train")
+    assert found(pairs) == {"a.jpg": (RED, ["first", "first again"])}
+    assert pairs.missing == 4 and pairs.missing_names[:2] == (
+        "gone.jpg", "b.jpg (not an image in a format that can be read)")
+    assert pairs.missing_names[2].startswith("c.jpg (") and pairs.missing_names[3] == "d.jpg (the file is empty)"
+
+
+def test_no_photo_can_be_opened(tmp_path):
+    write(tmp_path / "photos", {"a.jpg": b"no image", "a.txt": b"red", "b.jpg": RED})
+    with pytest.raises(CorpusError, match=r"None of the 1 captioned photos can be opened: a.jpg \(not an image"):
+        read_pairs(tmp_path / "photos")
+
+
+def test_nothing_is_decoded_to_find_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    write(tmp_path / "photos", {"a.jpg": RED, "a.txt": b"red", "b.jpg": b"no image", "b.txt": b"blue"})
+    pairs = read_pairs(tmp_path / "photos")
+    assert ([photo.name for photo in pairs.photos], pairs.missing) == (["a.jpg"], 1)
 
 
 def test_nothing_matches(images, tmp_path):

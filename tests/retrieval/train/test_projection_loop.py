@@ -70,7 +70,7 @@ def test_batch_larger_than_the_set_is_the_whole_set():
 
 
 def test_loss_that_is_no_number_stops_and_says_what_to_do():
-    with pytest.raises(TrainingError, match=r"in epoch \d+.*Lower --learning-rate"):
+    with pytest.raises(TrainingError, match=r"^The loss is (nan|inf) in epoch 1, step [23]\. Lower --learning-rate"):
         train(made_examples(), Settings(**{**vars(SETTINGS), "learning_rate": 1e38}))
 
 

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.towers import text_tower_folder
 from retrieval.errors import TrainingError
-from retrieval.train.projection_loop import Settings
+from retrieval.train.cross_encoder import train_cross_encoder
+from retrieval.train.match import MatchSettings
 from retrieval.train.pairs import Pairs
 from retrieval.train.privacy_budget import PrivacySettings
+from retrieval.train.projection_loop import Settings
 from retrieval.train.projections import train_projections
 
 
@@ -84,6 +86,15 @@ def test_too_few_pairs(quarters, tmp_path):
     few = Pairs(quarters.photos[:70], quarters.captions[:70], 0)
     with pytest.raises(TrainingError, match="70 captioned photos, 10 of them held out, are too few.*64"):
         train_projections(few, tmp_path / "out", SETTINGS, views=1, held_out=10, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_captions_that_are_all_the_same(quarters, tmp_path):
+    same = Pairs(quarters.photos, [["a photo"]] * len(quarters.photos), 0)
+    with pytest.raises(TrainingError, match="All captions are the same, 'a photo'"):
+        train_projections(same, tmp_path / "out", SETTINGS, views=1, device="cpu")
+    with pytest.raises(TrainingError, match="All captions are the same, 'a photo'"):
+        train_cross_encoder(same, tmp_path / "out", MatchSettings(), encoder=None)
     assert not (tmp_path / "out").exists()
 
 

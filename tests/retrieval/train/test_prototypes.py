@@ -5,7 +5,7 @@ import torch
 from retrieval.encoders import builtin
 from retrieval.encoders.towers import load_classifier
 from retrieval.train.outputs import TowerOutputs, without_projections
-from retrieval.train.pairs import Photo
+from retrieval.train.pairs import Pairs, Photo
 
 from retrieval.train.prototypes import Prototypes, class_directions, class_texts
 
@@ -21,7 +21,7 @@ def test_class_names_in_the_classifiers_order():
 def test_pairs_are_the_class_and_its_caption(tmp_path, sample_photos):
     outputs = TowerOutputs(without_projections(builtin.load_towers_only("towers", builtin.config())), tmp_path, device="cpu")
     photos = torch.from_numpy(
-        outputs.of_photos([Photo(path.name, path.read_bytes) for path in sample_photos[:8]], 0)
+        outputs.of_photos(Pairs([Photo(path.name, path.read_bytes) for path in sample_photos[:8]], [["a photo"]] * 8, 0), 0)
     )
     directions = class_directions()
     names = torch.arange(1000.0).reshape(1000, 1, 1)  # each class's text is its own number

@@ -274,8 +274,36 @@ def test_dropout_of_the_image_towers_outputs_is_its_own():
     assert torch.equal(model.encode_image(PIXELS), model.encode_image(PIXELS))
 
 
+def made_with_hidden_layer():
+    """As starting makes towers with a layer before the classifier, such as vgg16's: the classifier projects."""
+    torch.manual_seed(0)
+    vision = {**timm_vision("mobilenetv3_small_050"), "timm_pool": "avg", "timm_proj": ""}
+    return open_clip.CustomTextCLIP(16, vision, TEXT)
+
+
+def test_dropout_before_a_projection_that_is_the_trunks_classifier():
+    model = made_with_hidden_layer()
+    drop_outputs(model, image=0.5, text=0.0)
+    classifier = model.visual.trunk.classifier
+    seen = []
+    classifier.register_forward_hook(lambda layer, given, result: seen.append(given[0]))
+    model.eval()
+    model.encode_image(PIXELS)
+    classifier.train()
+    vectors = model.encode_image(PIXELS)
+    complete, partial = seen
+    dropped = (partial == 0) & (complete != 0)
+    assert 0.4 < dropped.sum() / (complete != 0).sum() < 0.6
+    assert torch.equal(partial[~dropped], 2 * complete[~dropped])
+    assert (vectors != 0).all()
+
+
 def test_dropout_that_cannot_be_says_so():
     with pytest.raises(TrainingError, match="text tower's dropout is 1"):
         drop_outputs(made("bert"), image=0.0, text=1)
     with pytest.raises(TrainingError, match="image tower has no layer for its projection"):
         drop_outputs(made("clip"), image=0.5, text=0.0)
+    headless = made_with_hidden_layer()
+    headless.visual.trunk.reset_classifier(0)
+    with pytest.raises(TrainingError, match="image tower has no layer for its projection"):
+        drop_outputs(headless, image=0.5, text=0.0)
