@@ -50,7 +50,10 @@ def fit(
     first = processes.is_first
     kept = reported = monotonic()
     since = 0  # photos since the last report
-    while progress.epoch < settings.epochs:
+    # Asked before each epoch, the first included: a run that is resumed may have ended so already.
+    while progress.epoch < settings.epochs and not processes.from_first(
+        _nothing_better(progress, settings.patience, validation)
+    ):
         with closing(batches.epoch(progress.epoch, progress.in_epoch)) as stream:
             for batch in stream:
                 loss, gradient = learner.learn(batch)
@@ -78,8 +81,6 @@ def fit(
         _save(learner, checkpoints, progress, first)
         kept = reported = monotonic()  # validation is not training
         since = 0
-        if processes.from_first(_nothing_better(progress, settings.patience, validation)):
-            break
     return Ended(progress)
 
 

@@ -73,6 +73,7 @@ def test_stops_when_nothing_gets_better(run, tmp_path):
     idle = dataclasses.replace(SETTINGS, epochs=9, learning_rate=1e-12, patience=2, average=0.0)
     outcome = run(tmp_path, idle)
     assert (outcome.epochs, outcome.best_epoch) == (3, 1)
+    assert run(tmp_path, idle, resume=True) == outcome  # it had ended
 
 
 def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
