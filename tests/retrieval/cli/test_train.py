@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from retrieval import demo
-from retrieval.cli import train as cli_train
+from retrieval.cli import train as cli_train, train_options
 
 CAPTIONS = Path(demo.__file__).with_name("captions.tsv")
 ROOT = Path(__file__).parents[3]
@@ -50,16 +52,54 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    (["--patience", 2], "--patience means nothing where only projections learn; add --train-image or --model"),
+    (["--resume"], "--resume means nothing where only projections learn"),
+    (["--no-flip"], "--no-flip means nothing where only projections learn"),
+    (["--train-image", "none", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
+    (["--train-image", "none", "--no-flip"], "--no-flip means nothing where the image tower is frozen"),
+    (["--model", "builtin", "--views", 3], "--views means nothing where the image tower runs anew in each epoch"),
+])
+def test_options_that_would_do_nothing(run, demo_photos, tmp_path, options, said):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
+    assert done.status == 2 and said in " ".join(done.err.split()), done.err
+    assert not (tmp_path / "out").exists()
+
+
+BOTH = {"train_image": "none", "train_text": "none"}
+HOW = ["average", "captions_per_photo", "chunk", "colour", "compile", "crop", "distillation", "flip", "image_dropout",
+       "label_smoothing", "loss", "margin", "patience", "precision", "randaugment", "resume", "teacher",
+       "tensorboard", "text_dropout", "train_size", "word_dropout"]
+
+
 @pytest.mark.parametrize(("given", "kind"), [
     ({}, "projections"),
-    ({"model": "tiny", "train_image": "none", "train_text": "none"}, "projections"),
-    ({"image_tower": "builtin", "text_tower": "builtin", "train_image": "none", "train_text": "none"}, "projections"),
-    ({"image_tower": "builtin", "text_tower": "gru", "train_image": "none", "train_text": "none"}, "towers"),
+    *(({name: 1}, "projections") for name in HOW),
+    *(({name: 1}, "towers") for name in ("model", "architecture", "image_tower", "text_tower", "train_image", "train_text",
+                                         "lora", "layer_decay", "keep_statistics", "tower_rate")),
+    (BOTH, "projections"),
+    ({"image_tower": "builtin", "text_tower": "builtin", **BOTH}, "projections"),
+    ({"image_tower": "builtin", "text_tower": "gru", **BOTH}, "towers"),
     ({"image_tower": "builtin", "text_tower": "builtin", "train_image": "none"}, "towers"),
-    ({"model": "tiny", "train_image": "none", "train_text": "none", "image_dropout": 0.5}, "towers"),
+    ({"model": "builtin", **BOTH, "image_dropout": 0.5}, "towers"),
 ])
-def test_frozen_towers_have_their_projections_trained_by_themselves(given, kind):
+def test_only_what_speaks_of_towers_has_them_learn(given, kind):
     assert cli_train._kind("embed", given) == kind
+
+
+def test_every_option_has_its_place():
+    """So that a new one does not choose a kind by accident."""
+    assert train_options.WHERE_TOWERS_LEARN == set(HOW)
+
+
+def test_frozen_towers_of_another_kind_learn_in_the_other_loop(run, demo_photos, tiny_model, tmp_path):
+    """Their ends cannot be trained over kept outputs of both."""
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--model", tiny_model, "--epochs", 1,
+               "--train-batch-size", 8, "--held-out", 3, "--train-image", "none", "--train-text", "none", "--json")
+    assert done.status == 0, done.err
+    before, after = (load_file(folder / "open_clip_model.safetensors") for folder in (tiny_model, tmp_path / "model"))
+    assert {name for name, one in before.items() if not torch.equal(one, after[name])} == {
+        "visual.proj", "text_projection", "logit_scale"}
 
 
 @pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute
