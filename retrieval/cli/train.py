@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import click
@@ -101,6 +102,8 @@ def _refuse_unfit(kind, given) -> None:
         raise click.UsageError("--minutes is for --task match.")
     if unfit:
         raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing {_WHERE[kind]}.")
+    if kind != "towers" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
     if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views"}):
         kept = _keeps_outputs(given)
         idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"}))

@@ -66,6 +66,17 @@ def test_options_that_would_do_nothing(run, demo_photos, tmp_path, options, said
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    ([], "Several processes (torchrun) mean nothing where only projections learn; add --train-image or --model"),
+    (["--task", "match"], "Several processes (torchrun) mean nothing to --task match"),
+])
+def test_several_processes_would_write_the_same_files(run, demo_photos, tmp_path, monkeypatch, options, said):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "out", *options)
+    assert done.status == 2 and said in " ".join(done.err.split()), done.err
+    assert not (tmp_path / "out").exists()
+
+
 BOTH = {"train_image": "none", "train_text": "none"}
 HOW = ["average", "captions_per_photo", "chunk", "colour", "compile", "crop", "distillation", "flip", "image_dropout",
        "label_smoothing", "loss", "margin", "patience", "precision", "randaugment", "resume", "teacher",
