@@ -61,8 +61,8 @@ def command(images, captions, split, output, task, device, as_json, **given) -> 
 
     Where an option says what to start from or what learns (--model, --architecture, --image-tower,
     --train-image, --lora, ...) towers learn too, from photos augmented anew in each epoch. Checkpoints are kept
-    in FOLDER; --resume goes on from them. The epoch with the best recall over the held-out photos is what comes
-    out.
+    in FOLDER; --resume goes on from them, and without it an unfinished run is not written over. The epoch with
+    the best recall over the held-out photos is what comes out.
 
     With --task match it is a small transformer that reads a text and an image together. It is trained
     to tell a caption's image from those that the built-in encoder confuses with it.
@@ -84,7 +84,7 @@ def _kind(task, given) -> str:
     return "projections"
 
 
-_FLAGS = {"changes_only", "compile", "resume", "tensorboard"}  # False where they are not given
+_FLAGS = {"changes_only", "compile", "resume", "restart", "tensorboard"}  # False where they are not given
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _OF_ENCODERS = _SHARED | {"held_out", "dim", "views", "changes_only"}
 _FIT = {
@@ -172,7 +172,10 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.train.processes import start
     from retrieval.train.dual_encoder import Watcher, train_dual_encoder
 
-    resume, tensorboard, alone = (given.pop(name, False) for name in ("resume", "tensorboard", "changes_only"))
+    resume, restart, tensorboard, alone = (
+        given.pop(name, False) for name in ("resume", "restart", "tensorboard", "changes_only"))
+    if resume and restart:
+        raise click.UsageError("--resume goes on with a run, --restart begins anew; give one of them.")
     apart = given.pop("held_out", None)
     plan = train_options.plan_of(given)
     pairs = _pairs(images, captions, split)
@@ -188,7 +191,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_dual_encoder(
                 pairs, output, plan, processes=processes, held_out=apart, device=device,
-                resume=resume, tensorboard=tensorboard, changes_only=alone,
+                resume=resume, restart=restart, tensorboard=tensorboard, changes_only=alone,
                 watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),
             )
     if not processes.is_first:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from retrieval import __version__
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
+from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
@@ -31,6 +33,8 @@ from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, Trainee, start_model
 from retrieval.train.trainable import Tuning, plain_state
 from retrieval.train.validation import Recalls, Validation
+
+FACTS_FILE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -82,19 +86,23 @@ class Outcome:
 
 def train_dual_encoder(
     pairs: Pairs, output: Path, plan: Plan, *, processes: Processes, held_out: int = 0, device: str = "auto",
-    resume: bool = False, tensorboard: bool = False, changes_only: bool = False, watcher: Watcher = Watcher(),
+    resume: bool = False, restart: bool = False, tensorboard: bool = False, changes_only: bool = False,
+    watcher: Watcher = Watcher(),
 ) -> Outcome:
     """Train, and write an encoder's folder; with checkpoints and a log in it.
 
     held_out  photos kept out of training; the epoch with the best recall over them is what comes out
     changes_only  write what differs from the packaged towers alone, as the built-in encoder ships
     resume    go on from the folder's last checkpoint, if it has one
+    restart   begin anew even where that loses an unfinished run
 
     Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
     """
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     settings = plan.settings
     learned, apart = hold_out(pairs, held_out, settings.seed)
+    checkpoints = Checkpoints(output, _identity(plan, learned, processes))
+    state = _found(output, checkpoints, resume, restart)
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
@@ -119,8 +127,7 @@ def train_dual_encoder(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
         processes=processes, teacher=taught,
     )
-    checkpoints = Checkpoints(output, _identity(plan, learned, processes))
-    progress = _begin(learner, checkpoints, resume)
+    progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
                       on_step=watcher.on_step, on_epoch=watcher.on_epoch) if processes.is_first else None
     ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
@@ -192,10 +199,32 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, type(None))) else str(value)
 
 
-def _begin(learner: Learner, checkpoints: Checkpoints, resume: bool) -> Progress:
-    state = checkpoints.resume() if resume else None
+def _found(output: Path, checkpoints: Checkpoints, resume: bool, restart: bool) -> dict[str, Any] | None:
+    """What to go on from; None to begin anew. Raises TrainingError before an unfinished run is lost."""
+    if resume:
+        return checkpoints.resume()
+    state = None if restart else checkpoints.found()
+    if state and state["learner"]["done"] != _finished_at(output):
+        raise TrainingError(
+            f"{output} holds an unfinished run (step {state['learner']['done']}). Go on with --resume, begin anew with "
+            "--restart, or choose another folder."
+        )
+    return None
+
+
+def _finished_at(output: Path) -> int | None:
+    """Steps of the run that the model in the folder came out of; None if there is none that ended."""
+    try:
+        facts = json.loads((output / FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if facts.get("interrupted") else facts.get("steps")
+
+
+def _begin(learner: Learner, output: Path, checkpoints: Checkpoints, state: dict[str, Any] | None) -> Progress:
     if state is None:
         checkpoints.clear()
+        (output / FACTS_FILE).unlink(missing_ok=True)  # of another run
         return Progress()
     learner.load_state(state["learner"])
     return Progress(**state["progress"])
@@ -228,5 +257,5 @@ def _write(
         write_json(output / builtin.CONFIG_FILE.name, trainee.config)
     else:
         model_folder.write(output, trainee, plain_state(model), facts)
-    write_json(output / "training.json", facts)
+    write_json(output / FACTS_FILE, facts)
     draw_curves(output)

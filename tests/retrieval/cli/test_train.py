@@ -39,6 +39,7 @@ def test_trained_and_searched_with(run, demo_photos, tiny_model, tmp_path):
 @pytest.mark.parametrize(("options", "status", "said"), [
     (["--model", "tiny", "--prototype-share", 0.3], 2, "--prototype-share means nothing where towers learn"),
     (["--train-image", "some"], 2, "'some' is neither all, none nor a number of layer groups"),
+    (["--lora", 4, "--resume", "--restart"], 2, "--resume goes on with a run, --restart begins anew"),
     (["--captions-per-photo", "0", "--lora", 4], 2, "'0' is neither a number from 1 nor all"),
     (["--architecture", "ViT-S-23"], 1, "ViT-S-32"),
     (["--image-tower", "vgg61", "--text-tower", "gru"], 1, "vgg16"),
@@ -79,7 +80,7 @@ def test_several_processes_would_write_the_same_files(run, demo_photos, tmp_path
 
 BOTH = {"train_image": "none", "train_text": "none"}
 HOW = ["average", "captions_per_photo", "chunk", "colour", "compile", "crop", "distillation", "flip", "image_dropout",
-       "label_smoothing", "loss", "margin", "patience", "precision", "randaugment", "resume", "teacher",
+       "label_smoothing", "loss", "margin", "patience", "precision", "randaugment", "restart", "resume", "teacher",
        "tensorboard", "text_dropout", "train_size", "word_dropout"]
 
 

@@ -42,8 +42,7 @@ def test_resumed_is_as_if_it_had_never_stopped(run, tmp_path):
     """Bit for bit: weights, averages, the optimizer's memory, and where the run is."""
     whole = run(tmp_path / "whole")
     assert (whole.epochs, whole.steps, whole.interrupted) == (3, 12, False)
-    asked = iter([False] * 5 + [True])  # after the sixth step, in the second epoch
-    part = run(tmp_path / "part", watcher=Watcher(stop=lambda: next(asked)))
+    part = run(tmp_path / "part", watcher=after(6))  # in the second epoch
     assert part.interrupted and part.steps == 6
     assert not (tmp_path / "part" / "open_clip_model.safetensors").exists()
     resumed = run(tmp_path / "part", resume=True)
@@ -60,7 +59,24 @@ def test_resuming_a_finished_run_changes_nothing(run, tmp_path):
     assert epochs == [1, 2, 3]
 
 
-def test_not_resuming_begins_anew(run, tmp_path):
+def after(steps):
+    """Stops a run there."""
+    asked = iter([False] * (steps - 1) + [True])
+    return Watcher(stop=lambda: next(asked))
+
+
+def test_an_unfinished_run_is_not_lost_by_mistake(run, tmp_path):
+    run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))  # finished before, by the same number of steps as
+    run(tmp_path, restart=True, watcher=after(4))  # this one makes
+    before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"holds an unfinished run \(step 4\). Go on with --resume, .* --restart"):
+        run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
+    again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1), restart=True)
+    assert (again.steps, again.interrupted) == (4, False)
+
+
+def test_a_finished_run_is_written_over(run, tmp_path):
     run(tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
     assert again.steps == 4
