@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from retrieval import __version__
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
-from retrieval.errors import TrainingError
+from retrieval.errors import NOTICE, TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
@@ -35,6 +36,7 @@ from retrieval.train.trainable import Tuning, plain_state
 from retrieval.train.validation import Recalls, Validation
 
 FACTS_FILE = "training.json"
+log = logging.getLogger("retrieval")
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def train_dual_encoder(
 
     held_out  photos kept out of training; the epoch with the best recall over them is what comes out
     changes_only  write what differs from the packaged towers alone, as the built-in encoder ships
-    resume    go on from the folder's last checkpoint, if it has one
+    resume    go on from the folder's last checkpoint, if it has one; if it has a model alone, that is an error
     restart   begin anew even where that loses an unfinished run
 
     Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
@@ -102,7 +104,7 @@ def train_dual_encoder(
     settings = plan.settings
     learned, apart = hold_out(pairs, held_out, settings.seed)
     checkpoints = Checkpoints(output, _identity(plan, learned, processes))
-    state = _found(output, checkpoints, resume, restart)
+    state = _found(output, checkpoints, resume, restart, processes.is_first)
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
@@ -199,10 +201,18 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, type(None))) else str(value)
 
 
-def _found(output: Path, checkpoints: Checkpoints, resume: bool, restart: bool) -> dict[str, Any] | None:
-    """What to go on from; None to begin anew. Raises TrainingError before an unfinished run is lost."""
+def _found(output: Path, checkpoints: Checkpoints, resume: bool, restart: bool, first: bool) -> dict[str, Any] | None:
+    """What to go on from; None to begin anew. Raises TrainingError before something is lost that nobody gave up."""
     if resume:
-        return checkpoints.resume()
+        state = checkpoints.resume()
+        if state is None and (output / model_folder.CONFIG_FILE).exists():
+            raise TrainingError(
+                f"{output} holds a model, and no checkpoint to go on from. Train anew over it without --resume, or "
+                "choose another folder."
+            )
+        if state is None and first:
+            log.log(NOTICE, "%s holds no checkpoint to go on from; beginning anew.", output)
+        return state
     state = None if restart else checkpoints.found()
     if state and state["learner"]["done"] != _finished_at(output):
         raise TrainingError(

@@ -76,6 +76,19 @@ def test_an_unfinished_run_is_not_lost_by_mistake(run, tmp_path):
     assert (again.steps, again.interrupted) == (4, False)
 
 
+def test_resuming_where_there_is_no_checkpoint(run, tmp_path, caplog):
+    short = dataclasses.replace(SETTINGS, epochs=1)
+    with caplog.at_level("INFO", "retrieval"):
+        assert run(tmp_path, short, resume=True).steps == 4
+    assert f"{tmp_path} holds no checkpoint to go on from; beginning anew." in caplog.messages
+    model = (tmp_path / "open_clip_model.safetensors").read_bytes()
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingError, match="holds a model, and no checkpoint to go on from. .* without --resume"):
+        run(tmp_path, dataclasses.replace(short, seed=4), resume=True)
+    assert (tmp_path / "open_clip_model.safetensors").read_bytes() == model
+
+
 def test_a_finished_run_is_written_over(run, tmp_path):
     run(tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
