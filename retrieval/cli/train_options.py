@@ -86,7 +86,7 @@ _RUN = (
                  help="Number format of the towers while they learn.  [default: auto]"),
     click.option("--compile", is_flag=True,
                  help="Compile the image tower with torch.compile: up to a minute first; try whether it pays, on a GPU."),
-    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder."),
+    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if need be at another --learning-rate."),
     click.option("--restart", is_flag=True, help="Begin anew, though an unfinished run in the output folder is lost by it."),
     click.option("--tensorboard", is_flag=True, help="Write for TensorBoard too."),
 )

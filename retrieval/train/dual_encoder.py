@@ -19,7 +19,7 @@ from retrieval import __version__
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
-from retrieval.errors import NOTICE, TrainingError
+from retrieval.errors import NOTICE, DivergedError, TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
@@ -70,7 +70,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Outcome:
-    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: there is no model yet."""
+    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: that is the best so far."""
 
     photos: int
     captions: int
@@ -95,10 +95,12 @@ def train_dual_encoder(
 
     held_out  photos kept out of training; the epoch with the best recall over them is what comes out
     changes_only  write what differs from the packaged towers alone, as the built-in encoder ships
-    resume    go on from the folder's last checkpoint, if it has one; if it has a model alone, that is an error
+    resume    go on from the folder's last checkpoint, if it has one; if it has a model alone, that is an error.
+              Bit for bit as if nothing had happened, but where learning rate, clip or patience are others now
     restart   begin anew even where that loses an unfinished run
 
-    Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
+    Raises TrainingError, also for a loss that is no longer a number, after writing the best epoch's model;
+    UnknownModelError, WeightsError; OSError if `output` cannot be written.
     """
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     settings = plan.settings
@@ -132,14 +134,27 @@ def train_dual_encoder(
     progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
                       on_step=watcher.on_step, on_epoch=watcher.on_epoch) if processes.is_first else None
-    ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
-                validation=validation, stop=watcher.stop)
+    diverged = None
+    try:
+        ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
+                    validation=validation, stop=watcher.stop)
+    except DivergedError as error:
+        ended, diverged = Ended(progress, interrupted=True), error
     outcome = _outcome(ended, learner, learned, held_out)
     if journal:
         journal.close()
-    if processes.is_first and not ended.interrupted:
+    if processes.is_first and (not ended.interrupted or diverged and outcome.best_epoch):
         _write(output, trainee, learner, checkpoints, plan, outcome, changes_only)
+    if diverged:
+        raise TrainingError(f"{diverged} {_left(output, checkpoints, outcome)}") from diverged
     return outcome
+
+
+def _left(output: Path, checkpoints: Checkpoints, outcome: Outcome) -> str:
+    """What there is after a run that went wrong."""
+    resumed = "--resume goes on from the checkpoint before." if checkpoints.last.exists() else "There is no checkpoint yet."
+    best = f" {output} holds the model of epoch {outcome.best_epoch}, the best so far." if outcome.best_epoch else ""
+    return resumed + best
 
 
 def _kept_outputs(
@@ -191,7 +206,8 @@ def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
         data.update("\0".join([photo.name, *texts, ""]).encode())
     described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
                  **asdict(plan.settings), **asdict(plan.augmentation)}
-    del described["compile"]  # as little as the device
+    for free in ("compile", "learning_rate", "clip", "patience"):  # may be mended on the way; the device may too
+        del described[free]
     return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
             "teacher": plan.teacher, "views": plan.views, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
             "processes": processes.world}

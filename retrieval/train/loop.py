@@ -44,7 +44,7 @@ def fit(
 ) -> Ended:
     """Train to the last epoch, or until validation finds nothing better for `patience` epochs, or `stop`.
 
-    Raises TrainingError if the loss is no longer a number, or a checkpoint cannot be written.
+    Raises DivergedError if the loss is no longer a number, TrainingError if a checkpoint cannot be written.
     """
     settings = learner.settings
     first = processes.is_first

@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from retrieval.errors import TrainingError
 from retrieval.train.journal import read
-from retrieval.train.learner import Settings
+from retrieval.train.learner import Learner, Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
@@ -97,6 +98,44 @@ def test_a_finished_run_is_written_over(run, tmp_path):
         run(tmp_path, resume=True)
 
 
+@pytest.fixture
+def no_number_at(monkeypatch):
+    """no_number_at(step): from there on the loss is none, unless the learning rate is small."""
+    learn = Learner.learn
+
+    def at(step):
+        def learned(learner, batch):
+            if learner.done + 1 >= step and learner.settings.learning_rate > 1e-4:
+                learner._loss = lambda images, *_: images.sum() * float("nan")
+            return learn(learner, batch)
+
+        monkeypatch.setattr(Learner, "learn", learned)
+
+    return at
+
+
+def test_a_run_that_diverges_leaves_its_best_model_and_can_go_on_slower(run, tmp_path, no_number_at):
+    no_number_at(6)
+    with pytest.raises(TrainingError, match=(
+        r"at step 6 of 12. Lower the learning rate \(now 0.001\). --resume goes on from the checkpoint before. "
+        rf"{tmp_path} holds the model of epoch 1, the best so far."
+    )):
+        run(tmp_path)
+    best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
+    assert torch.equal(load_file(tmp_path / "open_clip_model.safetensors")["text_projection"], best["text_projection"])
+    with pytest.raises(TrainingError, match="unfinished run"):
+        run(tmp_path)
+    resumed = run(tmp_path, dataclasses.replace(SETTINGS, learning_rate=1e-4, clip=0.5, patience=9), resume=True)
+    assert (resumed.steps, resumed.interrupted) == (12, False)
+
+
+def test_a_run_that_diverges_at_once_promises_nothing(run, tmp_path, no_number_at):
+    no_number_at(2)
+    with pytest.raises(TrainingError, match=r"\(now 0.001\). There is no checkpoint yet.$"):
+        run(tmp_path)
+    assert not (tmp_path / "open_clip_model.safetensors").exists() and not (tmp_path / "checkpoints" / "last.pt").exists()
+
+
 def test_stops_when_nothing_gets_better(run, tmp_path):
     """With a learning rate of nearly nothing each epoch is as good as the first."""
     idle = dataclasses.replace(SETTINGS, epochs=9, learning_rate=1e-12, patience=2, average=0.0)
@@ -121,8 +160,6 @@ def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr(dual_encoder, "Validation", Scripted)
     outcome = run(tmp_path)
     assert outcome.best_epoch == 2 and outcome.recalls["text_to_image"]["R@1"] == 30.0
-    from safetensors.torch import load_file
-
     best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
     written = load_file(tmp_path / "open_clip_model.safetensors")
     assert torch.equal(written["text_projection"], best["text_projection"])
