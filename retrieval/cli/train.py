@@ -62,7 +62,7 @@ def command(images, captions, split, output, task, device, as_json, **given) -> 
     Where an option says what to start from or what learns (--model, --architecture, --image-tower,
     --train-image, --lora, ...) towers learn too, from photos augmented anew in each epoch. Checkpoints are kept
     in FOLDER; --resume goes on from them, and without it an unfinished run is not written over. The epoch with
-    the best recall over the held-out photos is what comes out.
+    the best recall over the held-out photos is what comes out, also of a run that Ctrl-C stopped.
 
     With --task match it is a small transformer that reads a text and an image together. It is trained
     to tell a caption's image from those that the built-in encoder confuses with it.
@@ -197,7 +197,8 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     if not processes.is_first:
         return
     if outcome.interrupted:
-        click.echo(f"Interrupted after {outcome.steps} steps. The same command with --resume goes on.", err=True)
+        best = f"{output} holds the model of epoch {outcome.best_epoch}, the best so far. " if outcome.best_epoch else ""
+        click.echo(f"Interrupted after {outcome.steps} steps. {best}The same command with --resume goes on.", err=True)
         raise SystemExit(130)
     _show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "epochs": outcome.epochs, "loss": outcome.loss,

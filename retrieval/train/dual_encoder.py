@@ -143,7 +143,7 @@ def train_dual_encoder(
     outcome = _outcome(ended, learner, learned, held_out)
     if journal:
         journal.close()
-    if processes.is_first and (not ended.interrupted or diverged and outcome.best_epoch):
+    if processes.is_first and (outcome.best_epoch or not ended.interrupted):
         _write(output, trainee, learner, checkpoints, plan, outcome, changes_only)
     if diverged:
         raise TrainingError(f"{diverged} {_left(output, checkpoints, outcome)}") from diverged

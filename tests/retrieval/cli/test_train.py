@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from retrieval import demo
 from retrieval.cli import train as cli_train, train_options
+from retrieval.cli.interrupts import Interrupts
 
 CAPTIONS = Path(demo.__file__).with_name("captions.tsv")
 ROOT = Path(__file__).parents[3]
@@ -34,6 +35,17 @@ def test_trained_and_searched_with(run, demo_photos, tiny_model, tmp_path):
                 "--train-batch-size", 8, "--held-out", 3, "--train-text", "none", "--resume")
     assert again.status == 0 and f"Use it: retrieval index SOURCE --model {model}" in again.out
     assert "trained parameters" in again.out and "held-out text to image" in again.out
+
+
+@pytest.mark.parametrize(("steps", "best"), [(1, ""), (3, "{} holds the model of epoch 1, the best so far. ")])
+def test_interrupted(run, demo_photos, tiny_model, tmp_path, monkeypatch, steps, best):
+    asked = iter([False] * (steps - 1) + [True])
+    monkeypatch.setattr(Interrupts, "is_set", lambda event: next(asked))
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path, "--model", tiny_model, "--epochs", 2,
+               "--train-batch-size", 8, "--held-out", 3)
+    assert done.status == 130
+    assert f"Interrupted after {steps} steps. {best.format(tmp_path)}The same command with --resume goes on." in done.err
+    assert (tmp_path / "open_clip_model.safetensors").exists() == bool(best)
 
 
 @pytest.mark.parametrize(("options", "status", "said"), [

@@ -45,7 +45,9 @@ def test_resumed_is_as_if_it_had_never_stopped(run, tmp_path):
     assert (whole.epochs, whole.steps, whole.interrupted) == (3, 12, False)
     part = run(tmp_path / "part", watcher=after(6))  # in the second epoch
     assert part.interrupted and part.steps == 6
-    assert not (tmp_path / "part" / "open_clip_model.safetensors").exists()
+    best = torch.load(tmp_path / "part" / "checkpoints" / "best.pt", weights_only=True)["weights"]
+    written = load_file(tmp_path / "part" / "open_clip_model.safetensors")  # usable already, though unfinished
+    assert part.best_epoch == 1 and torch.equal(written["text_projection"], best["text_projection"])
     resumed = run(tmp_path / "part", resume=True)
     assert same(weights_of(tmp_path / "part"), weights_of(tmp_path / "whole"))
     assert resumed == whole
