@@ -23,6 +23,7 @@
     ├── ExchangeError           embeddings that cannot be brought in or taken out
     ├── ServeError              a server that cannot be started
     └── TrainingError           training that cannot start or go on
+        └── DivergedError       a loss that is no longer a number
 
 The command line turns any of them into one sentence on stderr and exit status 1.
 """
@@ -115,6 +116,10 @@ class ServeError(RetrievalError):
 
 class TrainingError(RetrievalError):
     """Training that cannot start or go on."""
+
+
+class DivergedError(TrainingError):
+    """A loss or gradient that is no longer a number."""
 
 
 def reason_of(error: BaseException) -> str:

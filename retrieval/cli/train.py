@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import click
@@ -54,13 +55,14 @@ from retrieval.cli import options, train_options
 def command(images, captions, split, output, task, device, as_json, **given) -> None:
     """Train an encoder on IMAGES (a folder, archive, shards or a table) and their captions.
 
-    Without options about towers these stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two
-    projections into one space are trained contrastively. Tower outputs are kept in the cache folder, so
-    training again with other settings takes a minute or two.
+    By themselves towers stay as they are (EfficientNet-Lite0 and all-MiniLM-L6-v2); two projections into one
+    space are trained contrastively. Tower outputs are kept in the cache folder, so training again with other
+    settings takes a minute or two.
 
-    With options about towers (--model, --architecture, --image-tower, --train-image, --lora, ...) towers learn
-    too, from photos augmented anew in each epoch. Checkpoints are kept in FOLDER; --resume goes on from them.
-    The epoch with the best recall over the held-out photos is what comes out.
+    Where an option says what to start from or what learns (--model, --architecture, --image-tower,
+    --train-image, --lora, ...) towers learn too, from photos augmented anew in each epoch. Checkpoints are kept
+    in FOLDER; --resume goes on from them, and without it an unfinished run is not written over. The epoch with
+    the best recall over the held-out photos is what comes out, also of a run that Ctrl-C stopped.
 
     With --task match it is a small transformer that reads a text and an image together. It is trained
     to tell a caption's image from those that the built-in encoder confuses with it.
@@ -75,19 +77,20 @@ def command(images, captions, split, output, task, device, as_json, **given) -> 
 def _kind(task, given) -> str:
     if task == "match":
         return task
-    frozen = given.get("train_image") == given.get("train_text") == "none"
-    if frozen and set(given) & train_options.ABOUT_TOWERS <= _FROZEN and given.get("text_tower") not in train_options.FROM_NOTHING:
-        return "projections"
-    return "towers" if set(given) & train_options.ABOUT_TOWERS else "projections"
+    about, how = set(given) & train_options.ABOUT_TOWERS, set(given) & train_options.WHERE_TOWERS_LEARN
+    frozen = given.get("train_image") == given.get("train_text") == "none" and about <= train_options.FROZEN and not how
+    if about and not (frozen and _ends_in_projections(given)):
+        return "towers"
+    return "projections"
 
 
-_FLAGS = {"changes_only", "compile", "resume", "tensorboard"}  # False where they are not given
-_FROZEN = {"model", "image_tower", "text_tower", "train_image", "train_text"}
+_FLAGS = {"changes_only", "compile", "resume", "restart", "tensorboard"}  # False where they are not given
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
+_OF_ENCODERS = _SHARED | {"held_out", "dim", "views", "changes_only"}
 _FIT = {
     "match": _SHARED | {"minutes"},
-    "projections": _SHARED | {"held_out", "dim", "prototype_share", "views", "changes_only", "epsilon", "delta"} | _FROZEN,
-    "towers": _SHARED | {"held_out", "dim", "views", "changes_only"} | train_options.ABOUT_TOWERS,
+    "projections": _OF_ENCODERS | {"prototype_share", "epsilon", "delta"} | train_options.FROZEN,
+    "towers": _OF_ENCODERS | train_options.ABOUT_TOWERS | train_options.WHERE_TOWERS_LEARN,
 }
 _WHERE = {"match": "to --task match", "projections": "where only projections learn; add --train-image or --model",
           "towers": "where towers learn"}
@@ -98,8 +101,39 @@ def _refuse_unfit(kind, given) -> None:
     if unfit == ["minutes"]:
         raise click.UsageError("--minutes is for --task match.")
     if unfit:
-        name = unfit[0].replace("_", "-").replace("batch-size", "train-batch-size")
-        raise click.UsageError(f"--{name} means nothing {_WHERE[kind]}.")
+        raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing {_WHERE[kind]}.")
+    if kind != "towers" and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
+    if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views"}):
+        kept = _keeps_outputs(given)
+        idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"}))
+        if idle:
+            how = "is frozen and runs once over --views of each photo" if kept else "runs anew in each epoch"
+            raise click.UsageError(f"{_as_typed(idle[0], given)} means nothing where the image tower {how}.")
+
+
+def _as_typed(name, given) -> str:
+    option = next(one for one in command.params if one.name == name)
+    return (option.secondary_opts if given[name] is False else option.opts)[0]
+
+
+def _ends_in_projections(given) -> bool:
+    from retrieval.train.outputs import ends_in_projections
+
+    return ends_in_projections(_loaded(given))
+
+
+def _keeps_outputs(given) -> bool:
+    """Those of a frozen image tower; see `retrieval.train.dual_encoder.Plan`."""
+    from retrieval.train.outputs import image_projection
+
+    return given.get("train_image") == "none" and image_projection(_loaded(given).visual) is not None
+
+
+def _loaded(given):
+    from retrieval.train.starting import start_model
+
+    return start_model(train_options.start_of(given)).encoder.model
 
 
 def _projections(images, captions, split, output, device, as_json, given) -> None:
@@ -107,12 +141,10 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
     from retrieval.train.privacy_budget import PrivacySettings
     from retrieval.train.projection_loop import Settings
     from retrieval.train.projections import Watcher, train_projections
-    from retrieval.train.starting import Start
 
     views, alone, apart = given.pop("views", 8), given.pop("changes_only", False), given.pop("held_out", None)
-    begin = {name: given.pop(name) for name in ("model", "image_tower", "text_tower") if name in given}
-    start = Start(**begin or {"model": "builtin"})
-    given = {name: value for name, value in given.items() if not name.startswith("train_")}
+    start = train_options.start_of(given)
+    given = {name: value for name, value in given.items() if name not in train_options.FROZEN}
     epsilon, delta = given.pop("epsilon", None), given.pop("delta", None)
     if delta and not epsilon:
         raise click.UsageError("--delta is for --epsilon.")
@@ -140,7 +172,10 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.train.processes import start
     from retrieval.train.dual_encoder import Watcher, train_dual_encoder
 
-    resume, tensorboard, alone = (given.pop(name, False) for name in ("resume", "tensorboard", "changes_only"))
+    resume, restart, tensorboard, alone = (
+        given.pop(name, False) for name in ("resume", "restart", "tensorboard", "changes_only"))
+    if resume and restart:
+        raise click.UsageError("--resume goes on with a run, --restart begins anew; give one of them.")
     apart = given.pop("held_out", None)
     plan = train_options.plan_of(given)
     pairs = _pairs(images, captions, split)
@@ -156,13 +191,14 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_dual_encoder(
                 pairs, output, plan, processes=processes, held_out=apart, device=device,
-                resume=resume, tensorboard=tensorboard, changes_only=alone,
+                resume=resume, restart=restart, tensorboard=tensorboard, changes_only=alone,
                 watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),
             )
     if not processes.is_first:
         return
     if outcome.interrupted:
-        click.echo(f"Interrupted after {outcome.steps} steps. The same command with --resume goes on.", err=True)
+        best = f"{output} holds the model of epoch {outcome.best_epoch}, the best so far. " if outcome.best_epoch else ""
+        click.echo(f"Interrupted after {outcome.steps} steps. {best}The same command with --resume goes on.", err=True)
         raise SystemExit(130)
     _show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "epochs": outcome.epochs, "loss": outcome.loss,

@@ -24,14 +24,6 @@ _SHARE = _Share()
 _RATE = click.FloatRange(0, 1)
 _POSITIVE = click.IntRange(min=1)
 
-# By the names under which click hands them over.
-ABOUT_TOWERS = {
-    "model", "architecture", "image_tower", "text_tower", "compile", "train_image", "train_text", "lora", "layer_decay",
-    "tower_rate", "keep_statistics", "loss", "margin", "label_smoothing", "captions_per_photo", "chunk", "teacher", "distillation",
-    "image_dropout", "text_dropout", "train_size", "crop", "flip", "colour", "randaugment", "word_dropout", "average", "patience", "precision",
-    "resume", "tensorboard",
-}
-
 FROM_NOTHING = ("gru", "lstm", "transformer")  # text towers with random weights
 
 _START = (
@@ -94,9 +86,25 @@ _RUN = (
                  help="Number format of the towers while they learn.  [default: auto]"),
     click.option("--compile", is_flag=True,
                  help="Compile the image tower with torch.compile: up to a minute first; try whether it pays, on a GPU."),
-    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder."),
+    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if need be at another --learning-rate."),
+    click.option("--restart", is_flag=True, help="Begin anew, though an unfinished run in the output folder is lost by it."),
     click.option("--tensorboard", is_flag=True, help="Write for TensorBoard too."),
 )
+
+
+def _names(options: tuple) -> set[str]:
+    """Under which click hands them over."""
+    def command(): ...
+
+    for option in options:
+        option(command)
+    return {one.name for one in command.__click_params__}
+
+
+ABOUT_TOWERS = _names(_START + _LEARNING)  # any of these has towers learn, beside projections
+WHERE_TOWERS_LEARN = _names(_LOSS + _AUGMENTATION + _RUN)  # and these say how
+FROZEN = {"model", "image_tower", "text_tower", "train_image", "train_text"}  # of these alone both can be frozen
+OF_PHOTOS = {"train_size", "crop", "flip", "colour", "randaugment"}
 
 
 def towers(command):
@@ -106,11 +114,20 @@ def towers(command):
     return command
 
 
+def start_of(given: dict[str, Any]):
+    """Where to start, but for the dimensions, which belong to the projections."""
+    from retrieval.train.starting import Start
+
+    ways = ("model", "architecture", "image_tower", "text_tower")
+    return Start(**{name: given[name] for name in ways if name in given} or {"model": "builtin"})
+
+
 def plan_of(given: dict[str, Any]):
     """A plan from what was said; given holds only that."""
+    from dataclasses import replace
+
     from retrieval.train.augment import Augmentation
     from retrieval.train.learner import Settings
-    from retrieval.train.starting import Start
     from retrieval.train.dual_encoder import Plan
     from retrieval.train.trainable import Tuning
 
@@ -134,10 +151,8 @@ def plan_of(given: dict[str, Any]):
     given.setdefault("precision", "auto")
     if "teacher" in given:
         given.setdefault("distillation", 1.0)
-    if not {"model", "architecture", "image_tower", "text_tower"} & set(given):
-        given["model"] = "builtin"
     return Plan(
-        chosen(Start), chosen(Tuning, image="learn_image", text="learn_text"), chosen(Settings),
+        replace(start_of(given), dim=given.get("dim")), chosen(Tuning, image="learn_image", text="learn_text"), chosen(Settings),
         chosen(Augmentation), train_size=given.get("train_size"), teacher=given.get("teacher"),
         views=given.get("views", 8),
     )

@@ -55,6 +55,10 @@ class Checkpoints:
             )
         return content["state"]
 
+    def found(self) -> dict[str, Any] | None:
+        """The state last saved, of whatever run; None if this folder has none. Raises TrainingError as `resume` does."""
+        return self._read(self.last)["state"] if self.last.exists() else None
+
     def best_weights(self) -> dict[str, torch.Tensor] | None:
         """None if no epoch was ever best."""
         return self._read(self.best)["weights"] if self.best.exists() else None
@@ -80,8 +84,8 @@ class Checkpoints:
         except Exception as error:  # torch, zipfile and pickle raise as they please
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TrainingError(
-                f"{path} is damaged ({reason[:200]}). Remove it, or train again without --resume."
+                f"{path} is damaged ({reason[:200]}). Remove it, or begin anew with --restart."
             ) from error
         if version > FORMAT:
-            raise TrainingError(f"{path} is of a newer version of this program. Upgrade, or train again without --resume.")
+            raise TrainingError(f"{path} is of a newer version of this program. Upgrade, or begin anew with --restart.")
         return content

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,6 +19,7 @@ from retrieval import __version__
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
+from retrieval.errors import NOTICE, DivergedError, TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
@@ -31,6 +34,9 @@ from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, Trainee, start_model
 from retrieval.train.trainable import Tuning, plain_state
 from retrieval.train.validation import Recalls, Validation
+
+FACTS_FILE = "training.json"
+log = logging.getLogger("retrieval")
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Outcome:
-    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: there is no model yet."""
+    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: that is the best so far."""
 
     photos: int
     captions: int
@@ -82,19 +88,25 @@ class Outcome:
 
 def train_dual_encoder(
     pairs: Pairs, output: Path, plan: Plan, *, processes: Processes, held_out: int = 0, device: str = "auto",
-    resume: bool = False, tensorboard: bool = False, changes_only: bool = False, watcher: Watcher = Watcher(),
+    resume: bool = False, restart: bool = False, tensorboard: bool = False, changes_only: bool = False,
+    watcher: Watcher = Watcher(),
 ) -> Outcome:
     """Train, and write an encoder's folder; with checkpoints and a log in it.
 
     held_out  photos kept out of training; the epoch with the best recall over them is what comes out
     changes_only  write what differs from the packaged towers alone, as the built-in encoder ships
-    resume    go on from the folder's last checkpoint, if it has one
+    resume    go on from the folder's last checkpoint, if it has one; if it has a model alone, that is an error.
+              Bit for bit as if nothing had happened, but where learning rate, clip or patience are others now
+    restart   begin anew even where that loses an unfinished run
 
-    Raises TrainingError, UnknownModelError, WeightsError; OSError if `output` cannot be written.
+    Raises TrainingError, also for a loss that is no longer a number, after writing the best epoch's model;
+    UnknownModelError, WeightsError; OSError if `output` cannot be written.
     """
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     settings = plan.settings
     learned, apart = hold_out(pairs, held_out, settings.seed)
+    checkpoints = Checkpoints(output, _identity(plan, learned, processes))
+    state = _found(output, checkpoints, resume, restart, processes.is_first)
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
@@ -119,18 +131,30 @@ def train_dual_encoder(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
         processes=processes, teacher=taught,
     )
-    checkpoints = Checkpoints(output, _identity(plan, learned, processes))
-    progress = _begin(learner, checkpoints, resume)
+    progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
                       on_step=watcher.on_step, on_epoch=watcher.on_epoch) if processes.is_first else None
-    ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
-                validation=validation, stop=watcher.stop)
+    diverged = None
+    try:
+        ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
+                    validation=validation, stop=watcher.stop)
+    except DivergedError as error:
+        ended, diverged = Ended(progress, interrupted=True), error
     outcome = _outcome(ended, learner, learned, held_out)
     if journal:
         journal.close()
-    if processes.is_first and not ended.interrupted:
+    if processes.is_first and (outcome.best_epoch or not ended.interrupted):
         _write(output, trainee, learner, checkpoints, plan, outcome, changes_only)
+    if diverged:
+        raise TrainingError(f"{diverged} {_left(output, checkpoints, outcome)}") from diverged
     return outcome
+
+
+def _left(output: Path, checkpoints: Checkpoints, outcome: Outcome) -> str:
+    """What there is after a run that went wrong."""
+    resumed = "--resume goes on from the checkpoint before." if checkpoints.last.exists() else "There is no checkpoint yet."
+    best = f" {output} holds the model of epoch {outcome.best_epoch}, the best so far." if outcome.best_epoch else ""
+    return resumed + best
 
 
 def _kept_outputs(
@@ -182,7 +206,8 @@ def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:
         data.update("\0".join([photo.name, *texts, ""]).encode())
     described = {**asdict(plan.start), **{f"tuning {name}": one for name, one in asdict(plan.tuning).items()},
                  **asdict(plan.settings), **asdict(plan.augmentation)}
-    del described["compile"]  # as little as the device
+    for free in ("compile", "learning_rate", "clip", "patience"):  # may be mended on the way; the device may too
+        del described[free]
     return {**{name: _plain(one) for name, one in described.items()}, "train_size": plan.train_size,
             "teacher": plan.teacher, "views": plan.views, "photos": len(pairs.photos), "data": data.hexdigest()[:16],
             "processes": processes.world}
@@ -192,10 +217,40 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, type(None))) else str(value)
 
 
-def _begin(learner: Learner, checkpoints: Checkpoints, resume: bool) -> Progress:
-    state = checkpoints.resume() if resume else None
+def _found(output: Path, checkpoints: Checkpoints, resume: bool, restart: bool, first: bool) -> dict[str, Any] | None:
+    """What to go on from; None to begin anew. Raises TrainingError before something is lost that nobody gave up."""
+    if resume:
+        state = checkpoints.resume()
+        if state is None and (output / model_folder.CONFIG_FILE).exists():
+            raise TrainingError(
+                f"{output} holds a model, and no checkpoint to go on from. Train anew over it without --resume, or "
+                "choose another folder."
+            )
+        if state is None and first:
+            log.log(NOTICE, "%s holds no checkpoint to go on from; beginning anew.", output)
+        return state
+    state = None if restart else checkpoints.found()
+    if state and state["learner"]["done"] != _finished_at(output):
+        raise TrainingError(
+            f"{output} holds an unfinished run (step {state['learner']['done']}). Go on with --resume, begin anew with "
+            "--restart, or choose another folder."
+        )
+    return None
+
+
+def _finished_at(output: Path) -> int | None:
+    """Steps of the run that the model in the folder came out of; None if there is none that ended."""
+    try:
+        facts = json.loads((output / FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if facts.get("interrupted") else facts.get("steps")
+
+
+def _begin(learner: Learner, output: Path, checkpoints: Checkpoints, state: dict[str, Any] | None) -> Progress:
     if state is None:
         checkpoints.clear()
+        (output / FACTS_FILE).unlink(missing_ok=True)  # of another run
         return Progress()
     learner.load_state(state["learner"])
     return Progress(**state["progress"])
@@ -228,5 +283,5 @@ def _write(
         write_json(output / builtin.CONFIG_FILE.name, trainee.config)
     else:
         model_folder.write(output, trainee, plain_state(model), facts)
-    write_json(output / "training.json", facts)
+    write_json(output / FACTS_FILE, facts)
     draw_curves(output)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from retrieval.encoders.compiled import Compiled
 from retrieval.encoders.precision import choose_dtype
 from retrieval.encoders.preprocess import normalise
-from retrieval.errors import TrainingError
+from retrieval.errors import DivergedError
 from retrieval.train import gradient_cache, losses
 from retrieval.train.batches import Batch
 from retrieval.train.outputs import image_projection
@@ -114,7 +114,7 @@ class Learner:
     def learn(self, batch: Batch) -> tuple[float, float]:
         """One step; returns the loss and the gradient's norm before it was clipped.
 
-        Raises TrainingError, and leaves the weights as they were, if either is no longer a number.
+        Raises DivergedError, and leaves the weights as they were, if either is no longer a number.
         """
         # Chance in the towers (dropout) follows from the step alone, so a resumed run repeats it.
         torch.manual_seed(hash((self.settings.seed, self._processes.rank, self.done)) % 2**63)
@@ -138,10 +138,9 @@ class Learner:
             value = computed.item()
         norm = self._gather_gradients()
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise TrainingError(
+            raise DivergedError(
                 f"The loss is {value:g} and its gradient {norm:g} long at step {self.done + 1} of {self.steps}. "
-                f"Lower the learning rate (now {self.settings.learning_rate:g}) and train again, into another folder "
-                "to keep the last checkpoint, which is from before."
+                f"Lower the learning rate (now {self.settings.learning_rate:g})."
             )
         self._optimizer.step()
         self._after_step()

@@ -44,13 +44,16 @@ def fit(
 ) -> Ended:
     """Train to the last epoch, or until validation finds nothing better for `patience` epochs, or `stop`.
 
-    Raises TrainingError if the loss is no longer a number, or a checkpoint cannot be written.
+    Raises DivergedError if the loss is no longer a number, TrainingError if a checkpoint cannot be written.
     """
     settings = learner.settings
     first = processes.is_first
     kept = reported = monotonic()
     since = 0  # photos since the last report
-    while progress.epoch < settings.epochs:
+    # Asked before each epoch, the first included: a run that is resumed may have ended so already.
+    while progress.epoch < settings.epochs and not processes.from_first(
+        _nothing_better(progress, settings.patience, validation)
+    ):
         with closing(batches.epoch(progress.epoch, progress.in_epoch)) as stream:
             for batch in stream:
                 loss, gradient = learner.learn(batch)
@@ -78,8 +81,6 @@ def fit(
         _save(learner, checkpoints, progress, first)
         kept = reported = monotonic()  # validation is not training
         since = 0
-        if processes.from_first(_nothing_better(progress, settings.patience, validation)):
-            break
     return Ended(progress)
 
 

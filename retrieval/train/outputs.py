@@ -62,6 +62,15 @@ def image_projection(visual: torch.nn.Module) -> Callable[[torch.Tensor], torch.
     return None
 
 
+def ends_in_projections(model: torch.nn.Module) -> bool:
+    """Whether both towers end in linear maps without bias that can be trained by themselves, over kept outputs."""
+    visual, text = model.visual, getattr(model, "text", None)
+    return (
+        isinstance(visual, TimmModel) and image_projection(visual) is not None and isinstance(text, HFTextEncoder)
+        and isinstance(text.proj, torch.nn.Linear) and text.proj.bias is None
+    )
+
+
 class TowerOutputs:
     """Computes or recalls tower outputs of unit length: (n, width) float16 on disk."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Iterable, Iterator, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from retrieval.errors import TrainingError
 
 _AT_ONCE = 2**24  # gradients in one all-reduce, 64 MB of float32
+_LONGEST_WAIT = timedelta(days=1)  # with the first process, which runs frozen towers over all photos while the others wait
 _T = TypeVar("_T")
 
 
@@ -92,7 +94,7 @@ def start(device: str = "auto") -> Processes:
         torch.cuda.set_device(index)
         backend = "cpu:gloo,cuda:nccl"
     try:
-        distributed.init_process_group(backend, rank=rank, world_size=world)
+        distributed.init_process_group(backend, rank=rank, world_size=world, timeout=_LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"Process {rank} of {world} cannot join the others: {error}. Start it with torchrun.") from error
     return Processes(rank, world, index)

@@ -8,7 +8,6 @@ from typing import Callable
 
 import numpy as np
 import torch
-from open_clip.hf_model import HFTextEncoder
 
 from retrieval import __version__
 from retrieval.encoders import BUILTIN, builtin
@@ -18,7 +17,7 @@ from retrieval.errors import TrainingError
 from retrieval.files import cache_folder, write_json
 from retrieval.generic_queries import generic_queries
 from retrieval.train import model_folder
-from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
+from retrieval.train.outputs import TowerOutputs, ends_in_projections, without_projections
 from retrieval.train.pairs import Pairs, refuse_equal_captions
 from retrieval.train.privacy import train_privately
 from retrieval.train.privacy_budget import PrivacySettings, Spent
@@ -88,7 +87,7 @@ def train_projections(
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     trainee = start_model(start)
     model = trainee.encoder.model
-    if image_projection(model.visual) is None or not isinstance(getattr(model, "text", None), HFTextEncoder):
+    if not ends_in_projections(model):
         raise TrainingError(
             f"{trainee.encoder.name} has no towers of timm and Hugging Face that end in a linear map, so its "
             "projections cannot be trained by themselves. Let more of a tower learn: --train-image 1"

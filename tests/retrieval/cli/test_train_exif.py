@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 
 import pytest
 from PIL import Image
@@ -10,7 +11,7 @@ from PIL.ExifTags import GPS, Base, IFD
 WORDS = [b"Secretcam", b"XQ-77 Nightjar", b"Rosalind Quillfeather", b"Grandmother's garden", b"2019:07:14 18:05:33",
          b"2019-07-14", b"SN-90817263", b"exif comment of hers"]
 # 47 deg 33' 21.37" north, 7 deg 35' 18.64" east, 271 m up, as a reader or a log might write them
-NUMBERS = [b"47.5559", b"7.5885", b"21.37", b"18.64", b"271.25"]
+NUMBERS = [rb"\b47\.5559", rb"\b7\.5885", rb"\b21\.37\b", rb"\b18\.64\b", rb"\b271\.25\b"]
 
 
 def jpeg(seed):
@@ -42,7 +43,13 @@ def photos(tmp_path):
     return folder
 
 
-def test_nothing_of_exif_is_written(run, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("options", "expected"), [
+    (["--views", 1, "--dim", 8, "--prototype-share", 0], {"training.json", "open_clip_model.safetensors"}),
+    (["--model", "tiny", "--train-batch-size", 16, "--captions-per-photo", "all"],
+     {"training.json", "open_clip_model.safetensors", "log.jsonl", "curves.png", "README.md", "last.pt", "best.pt"}),
+    (["--model", "tiny", "--train-batch-size", 16, "--train-image", "none", "--views", 1], {"log.jsonl", "last.pt"}),
+], ids=["projections", "towers", "frozen image tower"])
+def test_nothing_of_exif_is_written(run, photos, tiny_model, tmp_path, monkeypatch, options, expected):
     content = (photos / "5.jpg").read_bytes()
     exif = content[content.index(b"Exif\0\0") :]
     assert all(word in exif for word in WORDS if word != b"2019-07-14")  # so they could be found
@@ -54,18 +61,18 @@ def test_nothing_of_exif_is_written(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
 
     output = tmp_path / "model"
-    done = run("train", photos, "--captions", captions, "-o", output, "--epochs", 2, "--views", 1, "--dim", 8,
-               "--held-out", 2, "--prototype-share", 0)
+    options = [tiny_model if option == "tiny" else option for option in options]
+    done = run("train", photos, "--captions", captions, "-o", output, "--epochs", 1, "--held-out", 2, *options)
     assert done.status == 0, done.err
 
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
                and photos not in path.parents and path != captions}
-    assert output / "training.json" in written and output / "open_clip_model.safetensors" in written
-    assert any(tmp_path / "cache" in path.parents for path in written)
+    assert expected <= {path.name for path in written if output in path.parents}
+    assert any(tmp_path / "cache" in path.parents for path in written) == ("--views" in options)
     written.update(stdout=done.out.encode(), stderr=done.err.encode())
     assert written["stdout"]
     for where, content in written.items():
         lowered = content.lower()
         assert [word for word in WORDS if word.lower() in lowered] == [], where
         if b"\0" not in content:  # among the numbers of weights any digits may stand
-            assert [number for number in NUMBERS if number in content] == [], where
+            assert [number for number in NUMBERS if re.search(number, content)] == [], where

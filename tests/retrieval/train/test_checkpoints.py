@@ -17,6 +17,7 @@ def test_what_was_saved_comes_back(tmp_path):
     assert checkpoints.resume() is None and checkpoints.best_weights() is None
     checkpoints.save({"weights": {"a": torch.arange(3.0)}, "done": 7})
     checkpoints.save_best({"a": torch.ones(2)})
+    assert Checkpoints(tmp_path, {"data": "another"}).found()["done"] == 7
     state = Checkpoints(tmp_path, dict(RUN)).resume()
     assert state["done"] == 7 and torch.equal(state["weights"]["a"], torch.arange(3.0))
     assert torch.equal(checkpoints.best_weights()["a"], torch.ones(2))
@@ -36,7 +37,7 @@ def test_damaged(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path, RUN)
     checkpoints.save({"done": 1, "weights": torch.zeros(1000)})
     checkpoints.last.write_bytes(damage(checkpoints.last.read_bytes()))
-    with pytest.raises(TrainingError, match="last.pt is damaged .*without --resume"):
+    with pytest.raises(TrainingError, match="last.pt is damaged .*--restart"):
         checkpoints.resume()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retrieval.encoders.compiled import Compiled
-from retrieval.errors import TrainingError
+from retrieval.errors import DivergedError, TrainingError
 from retrieval.train.batches import Batches
 from retrieval.train.learner import Learner, Settings, rate
 from retrieval.train.processes import Processes
@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_stops_and_leaves_the_weights(begin):
     before = {name: one.detach().clone() for name, one in learner.weights.items()}
     loss = learner._loss
     learner._loss = lambda *given: loss(*given) * float("nan")
-    with pytest.raises(TrainingError, match="The loss is nan .* at step 2 of 20. Lower the learning rate"):
+    with pytest.raises(DivergedError, match="The loss is nan .* at step 2 of 20. Lower the learning rate"):
         learner.learn(batches[1])
     assert all(torch.equal(one, before[name]) for name, one in learner.weights.items())
     assert learner.done == 1

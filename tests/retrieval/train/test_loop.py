@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from retrieval.errors import TrainingError
 from retrieval.train.journal import read
-from retrieval.train.learner import Settings
+from retrieval.train.learner import Learner, Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
@@ -42,10 +43,11 @@ def test_resumed_is_as_if_it_had_never_stopped(run, tmp_path):
     """Bit for bit: weights, averages, the optimizer's memory, and where the run is."""
     whole = run(tmp_path / "whole")
     assert (whole.epochs, whole.steps, whole.interrupted) == (3, 12, False)
-    asked = iter([False] * 5 + [True])  # after the sixth step, in the second epoch
-    part = run(tmp_path / "part", watcher=Watcher(stop=lambda: next(asked)))
+    part = run(tmp_path / "part", watcher=after(6))  # in the second epoch
     assert part.interrupted and part.steps == 6
-    assert not (tmp_path / "part" / "open_clip_model.safetensors").exists()
+    best = torch.load(tmp_path / "part" / "checkpoints" / "best.pt", weights_only=True)["weights"]
+    written = load_file(tmp_path / "part" / "open_clip_model.safetensors")  # usable already, though unfinished
+    assert part.best_epoch == 1 and torch.equal(written["text_projection"], best["text_projection"])
     resumed = run(tmp_path / "part", resume=True)
     assert same(weights_of(tmp_path / "part"), weights_of(tmp_path / "whole"))
     assert resumed == whole
@@ -60,7 +62,37 @@ def test_resuming_a_finished_run_changes_nothing(run, tmp_path):
     assert epochs == [1, 2, 3]
 
 
-def test_not_resuming_begins_anew(run, tmp_path):
+def after(steps):
+    """Stops a run there."""
+    asked = iter([False] * (steps - 1) + [True])
+    return Watcher(stop=lambda: next(asked))
+
+
+def test_an_unfinished_run_is_not_lost_by_mistake(run, tmp_path):
+    run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))  # finished before, by the same number of steps as
+    run(tmp_path, restart=True, watcher=after(4))  # this one makes
+    before = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"holds an unfinished run \(step 4\). Go on with --resume, .* --restart"):
+        run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == before
+    again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1), restart=True)
+    assert (again.steps, again.interrupted) == (4, False)
+
+
+def test_resuming_where_there_is_no_checkpoint(run, tmp_path, caplog):
+    short = dataclasses.replace(SETTINGS, epochs=1)
+    with caplog.at_level("INFO", "retrieval"):
+        assert run(tmp_path, short, resume=True).steps == 4
+    assert f"{tmp_path} holds no checkpoint to go on from; beginning anew." in caplog.messages
+    model = (tmp_path / "open_clip_model.safetensors").read_bytes()
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(TrainingError, match="holds a model, and no checkpoint to go on from. .* without --resume"):
+        run(tmp_path, dataclasses.replace(short, seed=4), resume=True)
+    assert (tmp_path / "open_clip_model.safetensors").read_bytes() == model
+
+
+def test_a_finished_run_is_written_over(run, tmp_path):
     run(tmp_path, dataclasses.replace(SETTINGS, epochs=2))
     again = run(tmp_path, dataclasses.replace(SETTINGS, epochs=1))
     assert again.steps == 4
@@ -68,11 +100,50 @@ def test_not_resuming_begins_anew(run, tmp_path):
         run(tmp_path, resume=True)
 
 
+@pytest.fixture
+def no_number_at(monkeypatch):
+    """no_number_at(step): from there on the loss is none, unless the learning rate is small."""
+    learn = Learner.learn
+
+    def at(step):
+        def learned(learner, batch):
+            if learner.done + 1 >= step and learner.settings.learning_rate > 1e-4:
+                learner._loss = lambda images, *_: images.sum() * float("nan")
+            return learn(learner, batch)
+
+        monkeypatch.setattr(Learner, "learn", learned)
+
+    return at
+
+
+def test_a_run_that_diverges_leaves_its_best_model_and_can_go_on_slower(run, tmp_path, no_number_at):
+    no_number_at(6)
+    with pytest.raises(TrainingError, match=(
+        r"at step 6 of 12. Lower the learning rate \(now 0.001\). --resume goes on from the checkpoint before. "
+        rf"{tmp_path} holds the model of epoch 1, the best so far."
+    )):
+        run(tmp_path)
+    best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
+    assert torch.equal(load_file(tmp_path / "open_clip_model.safetensors")["text_projection"], best["text_projection"])
+    with pytest.raises(TrainingError, match="unfinished run"):
+        run(tmp_path)
+    resumed = run(tmp_path, dataclasses.replace(SETTINGS, learning_rate=1e-4, clip=0.5, patience=9), resume=True)
+    assert (resumed.steps, resumed.interrupted) == (12, False)
+
+
+def test_a_run_that_diverges_at_once_promises_nothing(run, tmp_path, no_number_at):
+    no_number_at(2)
+    with pytest.raises(TrainingError, match=r"\(now 0.001\). There is no checkpoint yet.$"):
+        run(tmp_path)
+    assert not (tmp_path / "open_clip_model.safetensors").exists() and not (tmp_path / "checkpoints" / "last.pt").exists()
+
+
 def test_stops_when_nothing_gets_better(run, tmp_path):
     """With a learning rate of nearly nothing each epoch is as good as the first."""
     idle = dataclasses.replace(SETTINGS, epochs=9, learning_rate=1e-12, patience=2, average=0.0)
     outcome = run(tmp_path, idle)
     assert (outcome.epochs, outcome.best_epoch) == (3, 1)
+    assert run(tmp_path, idle, resume=True) == outcome  # it had ended
 
 
 def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
@@ -91,8 +162,6 @@ def test_the_best_epoch_comes_out(run, tmp_path, monkeypatch):
     monkeypatch.setattr(dual_encoder, "Validation", Scripted)
     outcome = run(tmp_path)
     assert outcome.best_epoch == 2 and outcome.recalls["text_to_image"]["R@1"] == 30.0
-    from safetensors.torch import load_file
-
     best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["weights"]
     written = load_file(tmp_path / "open_clip_model.safetensors")
     assert torch.equal(written["text_projection"], best["text_projection"])

@@ -6,6 +6,7 @@ import runpy
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,11 @@ def test_more_processes_than_gpus(environment, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(TrainingError, match="Process 1 of this machine has no GPU of its own; there are 1"):
         start()
+
+
+def test_the_others_wait_longer_than_frozen_towers_take(environment, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **options: asked.update(options))
+    environment(WORLD_SIZE="2", RANK="1", LOCAL_RANK="1")
+    assert start("cpu") == Processes(rank=1, world=2, device_index=1)
+    assert (asked["rank"], asked["world_size"], asked["timeout"]) == (1, 2, timedelta(days=1))
