@@ -117,9 +117,10 @@ def _nbytes(n: int, dim: int, parts: int) -> int:
 
 
 def _training_bytes(n: int, dim: int) -> int:
-    """The smallest sample to learn the projection from, or, projected, the lists; one after the other."""
+    """The smallest sample to learn the projection from, twice, or, projected, the lists from."""
     projected, lists = _projected(dim), _lists(n)
-    return 4 * max(dim * fewest_to_learn_from(n, 1), projected * fewest_to_learn_from(n, lists))
+    whole = 0 if projected == dim else 2 * dim * fewest_to_learn_from(n, 1)
+    return 4 * max(whole, projected * fewest_to_learn_from(n, lists))
 
 
 def _why_exact(n: int, exact_ms: float) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from indexes.vectors import shape_of, unit_blocks
 
 _BLOCK_ROWS = 8192  # read at a time beside the sample
 _FLOAT = 4  # bytes
+_COPIES = 2  # of the sample, while PCA or OPQ learns: FAISS makes one
 _OPQ_CENTROIDS = 256  # of each part of the quantiser that OPQ trains to rotate for
 
 
@@ -49,7 +50,7 @@ def train(
     _prepare(index, seed)
     outer, chain, inner = _taken_apart(index)
     if not all(transform.is_trained for transform in chain):
-        size = sample_size(n, _learnt_by(chain), _FLOAT * dim, memory)
+        size = sample_size(n, _learnt_by(chain), _COPIES * _FLOAT * dim, memory)
         _train_chain(chain, training_sample(vectors, size, seed))
     if not inner.is_trained:
         size = sample_size(n, least, _FLOAT * inner.d, memory)
@@ -76,8 +77,10 @@ def least_training_bytes(index: faiss.Index, n: int) -> int:
     if index.is_trained:
         return 0
     outer, chain, inner = _taken_apart(index)
-    parts = [(inner.d, least_to_train(index)), *([(outer.d, _learnt_by(chain))] if chain else [])]
-    return max(_FLOAT * dim * fewest_to_learn_from(n, centroids) for dim, centroids in parts)
+    inside = _FLOAT * inner.d * fewest_to_learn_from(n, least_to_train(index))
+    if all(transform.is_trained for transform in chain):
+        return inside
+    return max(inside, _COPIES * _FLOAT * outer.d * fewest_to_learn_from(n, _learnt_by(chain)))
 
 
 def training_sample(

@@ -25,8 +25,8 @@ def test_the_memory_it_needs_is_about_what_it_takes(factory, unit_vectors):
         ("IVF1000,PQ8", 4 * 64 * 39_000 + 4 * 64 * 1000),  # and the lists' centroids, which stay
         ("IVF1000,Flat", 100_000 * (4 * 64 + 8 + 8) + 4 * 64 * 1000),  # the index is larger
         ("PCA16,IVF1000,PQ8x4fs", 4 * 16 * 39_000 + 4 * 64 * 1000),  # as it is projected
-        ("PCA16,IVF16,PQ8x4fs", 100_000 * (4 + 8 + 8) + 4 * 64 * 16),
-        ("OPQ8,IVF16,PQ8x4fs", 4 * 64 * 39 * 256 + 4 * 64 * 16),  # OPQ has centroids of its own
+        ("PCA16,IVF16,PQ8x4fs", 2 * 4 * 64 * 4096 + 4 * 64 * 16),  # PCA copies it
+        ("OPQ8,IVF16,PQ8x4fs", 2 * 4 * 64 * 39 * 256 + 4 * 64 * 16),  # OPQ has centroids of its own
         ("PCA16,SQ8", 100_000 * (16 + 8)),
     ],
 )

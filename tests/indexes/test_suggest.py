@@ -99,10 +99,10 @@ def test_the_sample_to_train_on_counts_where_it_is_larger_than_the_index() -> No
         IndexSpec.suggest(1_000_000, 512, memory=sample - 1)
 
 
-@pytest.mark.parametrize("n", [1_000_000, MANY])
-def test_what_it_allows_for_training_is_what_that_takes(n: int) -> None:
-    index = IndexSpec(coded(n, 512).factory).empty_index(512)
-    assert _training_bytes(n, 512) == least_training_bytes(index, n)
+@pytest.mark.parametrize(("n", "dim"), [(1_000_000, 512), (MANY, 512), (MANY, 64), (1_000, 768)])
+def test_what_it_allows_for_training_is_what_that_takes(n: int, dim: int) -> None:
+    index = IndexSpec(coded(n, dim).factory).empty_index(dim)
+    assert _training_bytes(n, dim) == least_training_bytes(index, n)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_behind_a_projection_the_sample_is_what_comes_out_of_it(corpus: np.ndarr
         ("IVF16,Flat", 1, [(4096, 32)]),
         ("IVF200,PQ8x4fs", 1, [(39 * 200, 32)]),
         ("PCA8,IVF200,PQ8x4fs", None, [(20_000, 32), (20_000, 8)]),
-        ("PCA8,IVF200,PQ8x4fs", 4 * 32 * 5000, [(5000, 32), (20_000, 8)]),
+        ("PCA8,IVF200,PQ8x4fs", 2 * 4 * 32 * 5000, [(5000, 32), (20_000, 8)]),
         ("PCA8,IVF200,PQ8x4fs", 1, [(4096, 32), (39 * 200, 8)]),
         ("L2norm,IVF16,SQ8", 1, [(4096, 32)]),
         ("PCA8,IVF16,Flat,RFlat", 1, [(4096, 32)]),
