@@ -58,8 +58,7 @@ def _examples(
 ) -> MatchExamples:
     captions = [text for texts in pairs.captions for text in texts]
     owners = np.repeat(np.arange(len(pairs.photos)), [len(texts) for texts in pairs.captions])
-    contents = [hashlib.blake2b(photo.content(), digest_size=12).hexdigest() for photo in pairs.photos]
-    key = hashlib.sha256("\0".join([encoder.fingerprint, *contents]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join([encoder.fingerprint, *(photo.digest for photo in pairs.photos)]).encode()).hexdigest()[:24]
     folder = cache_folder() / "tokens"
     folder.mkdir(parents=True, exist_ok=True)
     images = np.empty((len(pairs.photos), encoder.dim), np.float32)

@@ -13,7 +13,6 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
@@ -91,7 +90,7 @@ class TowerOutputs:
     def of_photos(self, pairs: Pairs, view: int, progress: Progress = lambda count: None) -> np.ndarray:
         """One view of each photo: (n, width) float16. View 0 is the photo as it is; see `augment`."""
         flips = [view == 0 or allows_flip(texts) for texts in pairs.captions]
-        parts = (f"{photo.name} {_digest(photo)}{'' if flip else ' unmirrored'}" for photo, flip in zip(pairs.photos, flips))
+        parts = (f"{photo.name} {photo.digest}{'' if flip else ' unmirrored'}" for photo, flip in zip(pairs.photos, flips))
         return self._recall(
             self._key("image", view, *parts),
             lambda: np.concatenate(list(self._views(pairs.photos, flips, view, progress))),
@@ -127,11 +126,6 @@ class TowerOutputs:
             np.save(buffer, compute().astype(np.float16))
             write_atomically(path, buffer.getvalue())
         return np.load(path)
-
-
-@lru_cache(maxsize=None)
-def _digest(photo: Photo) -> str:
-    return hashlib.blake2b(photo.content(), digest_size=12).hexdigest()
 
 
 def augment(image: Image.Image, view: int, name: str, text_allows_flip: bool = True) -> Image.Image:

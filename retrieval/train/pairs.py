@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -39,13 +40,15 @@ class Photo:
         except (ImageError, OSError) as error:
             raise self._fault(error) from error
 
-    def check(self) -> None:
-        """Read it, and of what was read the header: nothing is decoded."""
+    @cached_property
+    def digest(self) -> str:
+        """Of its file, which is read once for it: copies have the same. What is no image by its header has none."""
         content = self.content()
         try:
             check_header(content)
         except ImageError as error:
             raise self._fault(error) from error
+        return hashlib.blake2b(content, digest_size=12).hexdigest()
 
     def open(self, at_least: int | None = None) -> Image.Image:
         """Decoded upright, as sRGB; what else its file says, of places and people, stays in the file.
@@ -63,7 +66,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Photos with at least one caption each, in order of their names, which are all different.
+    """Photos with at least one caption each, in order of their names; these, and their files, are all different.
 
     captions       captions[i] belong to photos[i]
     missing        how many captioned photos were not found, fit several, or cannot be opened; and what else could
@@ -83,8 +86,10 @@ def read_pairs(
 ) -> Pairs:
     """Find photos and join their captions to them; what has no caption is left out, and what cannot be opened.
 
-    That is told by headers. It costs one reading of every captioned photo, in threads: 5,000 small ones a second
-    from this machine, from elsewhere as they come. One that fails only when it is decoded does so in its turn.
+    Copies of a photo become one, the first by name, with the captions of all: else some could be learned from
+    while others are held out. To tell copies by digests, and by headers what can be opened, every captioned photo
+    is read once, in threads: 5,000 small ones a second from this machine, from elsewhere as they come. One that
+    fails only when it is decoded does so in its turn.
 
     images    a folder, archive, table or URI, or several as shards/{000..099}.tar; with `root` also the
               name of a data set
@@ -172,21 +177,27 @@ def _matched(photos: list[Photo], captions: Sequence[Caption], left_out: list[st
 
 def _captioned(photos: list[Photo], texts: list[list[str]], left_out: list[str]) -> Pairs:
     captioned = [(photo, own) for photo, own in zip(photos, texts) if own]
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="check") as pool:
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="read") as pool:
         faults = list(pool.map(lambda one: _fault_of(one[0]), captioned))
     unreadable = [f"{photo.name} ({fault})" for (photo, _), fault in zip(captioned, faults) if fault]
-    kept = [one for one, fault in zip(captioned, faults) if not fault]
-    if not kept:
-        raise CorpusError(f"None of the {len(captioned):,} captioned photos can be opened: {unreadable[0]}, ...")
+    first: dict[str, Photo] = {}  # by digest
+    of_all: dict[str, list[str]] = {}
+    for (photo, own), fault in zip(captioned, faults):
+        if not fault:
+            first.setdefault(photo.digest, photo)
+            known = of_all.setdefault(photo.digest, [])
+            known += [text for text in own if text not in known]
+    if not first:
+        more = ", ..." if len(unreadable) > 1 else "."
+        raise CorpusError(f"None of the {len(captioned):,} captioned photos can be opened: {unreadable[0]}{more}")
     left_out = [*left_out, *unreadable]
-    return Pairs(
-        [photo for photo, _ in kept], [own for _, own in kept], len(left_out), tuple(left_out[:_MOST_NAMED])
-    )
+    return Pairs(list(first.values()), list(of_all.values()), len(left_out), tuple(left_out[:_MOST_NAMED]))
 
 
 def _fault_of(photo: Photo) -> str | None:
+    """Why it cannot be opened, as far as its header tells; afterwards its digest is known."""
     try:
-        photo.check()
+        photo.digest
     except TrainingError as error:
         return reason_of(error.__cause__)
     return None

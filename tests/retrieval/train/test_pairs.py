@@ -205,7 +205,7 @@ def test_photos_that_cannot_be_opened_are_named_with_the_missing(images, caption
 
 def test_no_photo_can_be_opened(tmp_path):
     write(tmp_path / "photos", {"a.jpg": b"no image", "a.txt": b"red", "b.jpg": RED})
-    with pytest.raises(CorpusError, match=r"None of the 1 captioned photos can be opened: a.jpg \(not an image"):
+    with pytest.raises(CorpusError, match=r"None of the 1 captioned photos can be opened: a.jpg \(not an image.*\)\.$"):
         read_pairs(tmp_path / "photos")
 
 
@@ -214,6 +214,36 @@ def test_nothing_is_decoded_to_find_them(tmp_path, monkeypatch):
     write(tmp_path / "photos", {"a.jpg": RED, "a.txt": b"red", "b.jpg": b"no image", "b.txt": b"blue"})
     pairs = read_pairs(tmp_path / "photos")
     assert ([photo.name for photo in pairs.photos], pairs.missing) == (["a.jpg"], 1)
+
+
+def test_copies_become_one_with_the_captions_of_all(tmp_path):
+    """img2dataset's shards have a sample for each caption."""
+    write(tmp_path / "s-0.tar", {"0.jpg": BLUE, "0.txt": b"blue", "1.jpg": RED, "1.txt": b"red\nall red"})
+    write(tmp_path / "s-1.tar", {"0.jpg": RED, "0.txt": b"red\nred again", "1.jpg": GREEN, "1.txt": b"green"})
+    pairs = read_pairs(str(tmp_path / "s-{0..1}.tar"))
+    assert found(pairs) == {
+        "0.jpg": (BLUE, ["blue"]), "1.jpg": (RED, ["red", "all red", "red again"]), "s-1.tar/1.jpg": (GREEN, ["green"]),
+    }
+    assert pairs.missing == 0
+
+
+def test_no_copy_is_held_out_from_another(tmp_path):
+    contents = [jpeg(colour) for colour in ("red", "blue", "green", "white", "black", "yellow")]
+    write(tmp_path, {f"{turn}/{place}.jpg": content for turn in range(2) for place, content in enumerate(contents)})
+    write(tmp_path, {f"{turn}/{place}.txt": b"%d in %d" % (place, turn) for turn in range(2) for place in range(6)})
+    pairs = read_pairs(tmp_path)
+    for seed in range(10):
+        learned, apart = hold_out(pairs, 3, seed)
+        sides = [{photo.read() for photo in side.photos} for side in (learned, apart)]
+        assert [len(side) for side in sides] == [3, 3] and not sides[0] & sides[1]
+        assert all(len(texts) == 2 for texts in [*learned.captions, *apart.captions])
+
+
+def test_a_photo_is_read_once_for_its_digest():
+    read = []
+    photo = Photo("a.jpg", lambda: read.append(1) or RED)
+    assert photo.digest == photo.digest == Photo("b.jpg", lambda: RED).digest != Photo("b.jpg", lambda: BLUE).digest
+    assert read == [1]
 
 
 def test_nothing_matches(images, tmp_path):
