@@ -86,8 +86,10 @@ _RUN = (
                  help="Number format of the towers while they learn.  [default: auto]"),
     click.option("--compile", is_flag=True,
                  help="Compile the image tower with torch.compile: up to a minute first; try whether it pays, on a GPU."),
-    click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the output folder, if need be at another --learning-rate."),
-    click.option("--restart", is_flag=True, help="Begin anew, though an unfinished run in the output folder is lost by it."),
+    click.option("--resume", is_flag=True,
+                 help="Go on from the last checkpoint in the output folder, if need be at another --learning-rate."),
+    click.option("--restart", is_flag=True,
+                 help="Begin anew, though an unfinished run in the output folder is lost by it."),
     click.option("--tensorboard", is_flag=True, help="Write for TensorBoard too."),
 )
 
@@ -152,8 +154,8 @@ def plan_of(given: dict[str, Any]):
     if "teacher" in given:
         given.setdefault("distillation", 1.0)
     return Plan(
-        replace(start_of(given), dim=given.get("dim")), chosen(Tuning, image="learn_image", text="learn_text"), chosen(Settings),
-        chosen(Augmentation), train_size=given.get("train_size"), teacher=given.get("teacher"),
+        replace(start_of(given), dim=given.get("dim")), chosen(Tuning, image="learn_image", text="learn_text"),
+        chosen(Settings), chosen(Augmentation), train_size=given.get("train_size"), teacher=given.get("teacher"),
         views=given.get("views", 8),
     )
 

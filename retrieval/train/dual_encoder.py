@@ -70,7 +70,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Outcome:
-    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: that is the best so far."""
+    """recalls: R@k over the photos held out, of the epoch that comes out; interrupted: it is the best so far."""
 
     photos: int
     captions: int
