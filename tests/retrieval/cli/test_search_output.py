@@ -2,11 +2,13 @@
 
 import os
 import re
+import select
 import signal
 import stat
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 
@@ -35,6 +37,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "retrieval", *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, env={**plain, "PYTHONUTF8": "1", **environ},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which jobs in the background ignore
         )
         os.close(slave)
         self.shown = ""
@@ -65,6 +68,8 @@ class Terminal:
         return self.process.wait(60), self.shown
 
     def _read(self):
+        ready, _, _ = select.select([self.master], [], [], 120)
+        assert ready, f"nothing more comes after {self.shown!r}"
         try:
             return os.read(self.master, 65536).decode(errors="replace")
         except OSError:  # the other side is closed
@@ -145,6 +150,9 @@ def test_the_prompt_says_why_there_is_nothing(photos, options, said):
 def test_an_interrupt_at_the_prompt_ends_it_with_130(photos):
     with Terminal("search", photos, TERM="dumb") as terminal:
         terminal.until("search> ")
+        terminal.type("x")
+        terminal.until("x")  # readline shows the prompt before it waits for anything, signals too
+        time.sleep(0.5)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.to_the_end() == (130, "\r\nInterrupted.\r\n")
 
