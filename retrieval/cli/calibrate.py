@@ -30,7 +30,7 @@ def command(collection, captions, split, off, references, seed, device, precisio
     close an image is to reference captions is taken from its score (Nearest Neighbor
     Normalization). Captions may be of any images, and should read like what people ask. If they
     name at least 100 images of COLLECTION, how strongly to calibrate is chosen on held-out ones,
-    and the gain is measured on others; where there is none, nothing is calibrated.
+    and the gain is measured on others; where none is sure, nothing is calibrated.
 
     Searches by image are never calibrated, and scores shown stay cosines. The built-in encoder
     comes with references, so its collections are calibrated from the start. Captions that are
