@@ -9,8 +9,7 @@ from retrieval.conditions import Condition
 from retrieval.errors import QueryError
 from retrieval.types import FUSIONS, IMAGES, SUM
 
-AUTO = "auto"
-_TEMPLATES = ("on", "off", AUTO)  # see `retrieval.rank.templates`
+ON, OFF, AUTO = TEMPLATES = ("on", "off", "auto")  # see `retrieval.rank.templates`
 
 
 def _check(name: str, value: object, least: int, beside: str = "") -> None:
@@ -58,6 +57,6 @@ class Wanted:
     refinement: Refinement = Refinement()
 
     def __post_init__(self) -> None:
-        for name, word, choices in (("fusion", self.fusion, FUSIONS), ("templates", self.templates, _TEMPLATES)):
+        for name, word, choices in (("fusion", self.fusion, FUSIONS), ("templates", self.templates, TEMPLATES)):
             if word not in choices:
                 raise QueryError(f"{name} is {word!r}; choose one of {', '.join(choices)}.")

@@ -14,8 +14,8 @@ from typing import Sequence
 
 from retrieval.query import Query, text_query
 from retrieval.types import SUM
+from retrieval.wanted import AUTO, OFF, ON
 
-ON, OFF, AUTO = "on", "off", "auto"
 TEMPLATES = ("{}", "a photo of a {}.", "a photo of the {}.", "a picture of {}.")
 MOST_WORDS = 3
 HELPS_UP_TO = {"builtin": 1}  # words, articles aside, for encoders of which that was measured
