@@ -121,7 +121,7 @@ INSIDE = [
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
-        "  retrieval.train.public_bank",
+        "  retrieval.train.public_bank  retrieval.train.frozen_front",
         "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
         "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress",
         "retrieval.train.dual_encoder",

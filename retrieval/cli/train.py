@@ -39,7 +39,9 @@ from retrieval.cli import options, train_options
 @click.option("--prototype-share", type=click.FloatRange(0, 1),
               help="Of projections: pairs per real pair made from what the image tower's classifier knows; more "
               "keeps more general vocabulary, 0 learns from your captions alone.")
-@click.option("--views", type=click.IntRange(min=1), help="Augmented copies of each photo, where the image tower does not learn.  [default: 8]")
+@click.option("--views", type=click.IntRange(min=1),
+              help="Augmented copies of each photo that frozen layers of the image tower run over once, instead of in "
+              "each epoch.  [default: 8 where the whole tower is frozen; else photos are augmented anew]")
 @click.option("--changes-only", is_flag=True,
               help="Write only what differs from the packaged towers, as the built-in encoder ships.")
 @click.option("--epsilon", type=click.FloatRange(min=0, min_open=True), metavar="E",
@@ -106,7 +108,8 @@ def _refuse_unfit(kind, given) -> None:
         raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
     if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views"}):
         kept = _keeps_outputs(given)
-        idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"}))
+        learns_whole = given.get("train_image", "all") == "all"
+        idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"} if learns_whole else set()))
         if idle:
             how = "is frozen and runs once over --views of each photo" if kept else "runs anew in each epoch"
             raise click.UsageError(f"{_as_typed(idle[0], given)} means nothing where the image tower {how}.")
@@ -182,11 +185,12 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     apart = _held_out(apart, pairs)
     learned = len(pairs.photos) - apart
     seen = {}
+    in_all = {"Tower outputs": len(pairs.photos) * plan.views_of_frozen_tower, "Frozen layers": learned * (plan.views or 0)}
     with closing(start(device)) as processes, out.progress_bars() as show:
 
         def on_photos(what, count):
             seen[what] = seen.get(what, 0) + count
-            show(what, seen[what], len(pairs.photos) * plan.views if what == "Tower outputs" else learned)
+            show(what, seen[what], in_all.get(what, learned))
 
         with Interrupts("Finishing this step; once more to stop at once.") as interrupted:
             outcome = train_dual_encoder(

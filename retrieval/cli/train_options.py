@@ -156,7 +156,7 @@ def plan_of(given: dict[str, Any]):
     return Plan(
         replace(start_of(given), dim=given.get("dim")), chosen(Tuning, image="learn_image", text="learn_text"),
         chosen(Settings), chosen(Augmentation), train_size=given.get("train_size"), teacher=given.get("teacher"),
-        views=given.get("views", 8),
+        views=given.get("views"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,7 +30,8 @@ class Batch:
     """Photos and texts of a step of one process.
 
     photos    (n,) int64, positions in the pairs, all different
-    pixels    (n, 3, height, width) as the encoder's `prepare` gives them; or (n, width), outputs of a frozen tower
+    pixels    (n, 3, height, width) as the encoder's `prepare` gives them; or what frozen layers gave
+    kept      whether it is that
     texts     m of them
     captions  (m,) int64, their numbers among all captions: first those of photo 0, then of photo 1, ...
     owners    (m,) int64: texts[j] belongs to pixels[owners[j]]
@@ -41,6 +42,7 @@ class Batch:
     texts: list[str]
     captions: torch.Tensor
     owners: torch.Tensor
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Batches:
     def __init__(
         self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
         augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
-        kept: torch.Tensor | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
+        kept: Sequence[torch.Tensor] | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
         for_gpu: bool = False,
     ):
         """
@@ -66,8 +68,8 @@ class Batches:
         captions_per_photo  drawn for each photo in each epoch, or as many as it has; 0: all
         at_least            pixels that `prepare` makes of the shorter side: photos may be decoded
                             smaller than they are; None decodes them in full
-        kept                (views, photos, width): outputs of a frozen image tower, to draw a view from instead
-                            of decoding; `prepare` and the image's augmentation are then not used
+        kept                what frozen layers of the image tower gave, photos in front, for each of some views:
+                            one is drawn instead of decoding; `prepare` and the image's augmentation are then not used
         rank, world         which process this is, and of how many
         threads             to decode with; None: as many as the processor suggests
         for_gpu             batches lie in memory that a GPU copies from by itself, and each is put together
@@ -138,7 +140,7 @@ class Batches:
             image = self._pairs.photos[photo].open(self._at_least)
             pixels = self._prepare(self._augmentation.image(image, allows_flip(texts), chance))
         else:
-            pixels = self._kept[chance.randrange(len(self._kept)), photo]
+            pixels = self._kept[chance.randrange(len(self._kept))][photo]
         return _Sample(
             photo,
             pixels,
@@ -162,7 +164,8 @@ class Batches:
             texts += sample.texts
             captions += sample.captions
             owners += [place] * len(sample.texts)
-        return Batch(torch.tensor(photos), pixels, texts, torch.tensor(captions), torch.tensor(owners))
+        return Batch(torch.tensor(photos), pixels, texts, torch.tensor(captions), torch.tensor(owners),
+                     kept=self._kept is not None)
 
 
 def made_ahead(items: Iterator[Item]) -> Iterator[Item]:

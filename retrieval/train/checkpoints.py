@@ -2,6 +2,7 @@
 
     OUT/checkpoints/last.pt   written every few minutes and after each epoch, over the one before
     OUT/checkpoints/best.pt   the weights of the epoch that validation liked best
+    OUT/checkpoints/views     what frozen layers say of the photos, where that is kept; see `frozen_front`
 
 A checkpoint is whole or not there: it is written beside and renamed.
 """
@@ -26,9 +27,9 @@ class Checkpoints:
     """
 
     def __init__(self, output: Path, run: dict[str, Any]):
-        self._folder = output / "checkpoints"
+        self.folder = output / "checkpoints"
         self._run = run
-        self.last, self.best = self._folder / "last.pt", self._folder / "best.pt"
+        self.last, self.best = self.folder / "last.pt", self.folder / "best.pt"
 
     def save(self, state: dict[str, Any]) -> None:
         """Raises TrainingError where it cannot be written; the one before is then still there."""
@@ -70,7 +71,7 @@ class Checkpoints:
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as beside:
                 torch.save(content, beside)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError

@@ -25,6 +25,7 @@ from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
+from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front
 from retrieval.train.journal import Epoch, Journal, Step, draw_curves
 from retrieval.train.learner import Learner, Settings
 from retrieval.train.loop import Ended, Progress, fit
@@ -45,8 +46,9 @@ class Plan:
 
     train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
     teacher     an encoder to learn from too, named as `--model`
-    views       augmented copies of each photo, the photo itself included, where the image tower is frozen: it
-                then runs once over them all, and not in every epoch
+    views       augmented copies of each photo that the image tower's frozen layers run over once, and not in
+                every epoch. Where the whole tower is frozen, 8 if None, the photo itself included; where only
+                its last groups learn, None for photos augmented anew in each epoch
     """
 
     start: Start
@@ -55,7 +57,11 @@ class Plan:
     augmentation: Augmentation = Augmentation()
     train_size: int | None = None
     teacher: str | None = None
-    views: int = 8
+    views: int | None = None
+
+    @property
+    def views_of_frozen_tower(self) -> int:
+        return self.views or 8
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ class Watcher:
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
     on_photos: Callable[[str, int], None] = lambda what, count: None  # of towers that run before training
     stop: Callable[[], bool] = lambda: False
+
+    def saw(self, what: str, count: int) -> None:
+        """Photos before training. Raises KeyboardInterrupt if the run is to stop: there is no step to finish yet."""
+        self.on_photos(what, count)
+        if self.stop():
+            raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,12 @@ def train_dual_encoder(
     if not processes.is_first:
         processes.from_first(True)  # what the first one keeps, the others read
     kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
+    front = None
+    if kept is None and plan.views:
+        front = _front(trainee, plan)
+        views = KeptViews(front, checkpoints.folder / "views", training_preprocessing(preprocessing, plan),
+                          augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
+        kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
     if processes.is_first:
         processes.from_first(True)
     batches = Batches(
@@ -123,13 +141,13 @@ def train_dual_encoder(
     )
     taught = None
     if plan.teacher and settings.distillation:
-        taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, partial(watcher.on_photos, "Teacher's vectors"))
+        taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, partial(watcher.saw, "Teacher's vectors"))
     validation = None
     if apart.photos and processes.is_first:
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
     learner = Learner(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
-        processes=processes, teacher=taught,
+        processes=processes, teacher=taught, kept_front=front.names if front else (),
     )
     progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
@@ -164,11 +182,22 @@ def _kept_outputs(
     if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
         return None
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
-    seen = partial(watcher.on_photos, "Tower outputs")
+    seen = partial(watcher.saw, "Tower outputs")
     # Of all photos, though some are held out: then what is kept serves whatever is held out.
-    views = np.stack([outputs.of_photos(pairs, view, seen) for view in range(plan.views)])
+    views = np.stack([outputs.of_photos(pairs, view, seen) for view in range(plan.views_of_frozen_tower)])
     places = {photo.name: place for place, photo in enumerate(pairs.photos)}
     return torch.from_numpy(views[:, [places[photo.name] for photo in learned.photos]]).float()
+
+
+def _front(trainee: Trainee, plan: Plan) -> FrozenFront:
+    size = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan).size
+    front = frozen_front(trainee.encoder.model, plan.tuning, (size, size) if isinstance(size, int) else size)
+    if front is None:
+        raise TrainingError(
+            "Views are kept of what frozen layers in front say, and this image tower has none that can be taken "
+            "apart from those that learn. Leave --views out."
+        )
+    return front
 
 
 def for_loss(trainee: Trainee, loss: str) -> Trainee:
@@ -185,14 +214,19 @@ def for_loss(trainee: Trainee, loss: str) -> Trainee:
     return trainee
 
 
-def training_transform(preprocessing: PreprocessCfg, plan: Plan) -> Transform:
+def training_preprocessing(preprocessing: PreprocessCfg, plan: Plan) -> PreprocessCfg:
     """From an augmented image to pixels: a random crop is squashed to the input, as it is everywhere."""
     changed: dict[str, Any] = {}
     if plan.augmentation.crop < 1:
         changed["resize_mode"] = "squash"
     if plan.train_size:
         changed["size"] = plan.train_size
-    return _transform(replace(preprocessing, **changed))
+    return replace(preprocessing, **changed)
+
+
+def training_transform(preprocessing: PreprocessCfg, plan: Plan) -> Transform:
+    """What makes pixels to learn from of an augmented image."""
+    return _transform(training_preprocessing(preprocessing, plan))
 
 
 def _transform(preprocessing: PreprocessCfg) -> Transform:

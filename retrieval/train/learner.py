@@ -22,6 +22,7 @@ from retrieval.encoders.preprocess import normalise
 from retrieval.errors import DivergedError
 from retrieval.train import gradient_cache, losses
 from retrieval.train.batches import Batch
+from retrieval.train.frozen_front import rest_of
 from retrieval.train.outputs import image_projection
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Trainee
@@ -76,16 +77,20 @@ class Learner:
 
     def __init__(
         self, trainee: Trainee, settings: Settings, tuning: Tuning, steps: int, *,
-        device: torch.device, processes: Processes, teacher: Teacher | None = None,
+        device: torch.device, processes: Processes, teacher: Teacher | None = None, kept_front: Sequence[str] = (),
     ):
-        """steps: of the whole run. Raises TrainingError for an unknown loss, or what `tuning` and dropout cannot do."""
+        """
+        steps       of the whole run
+        kept_front  layers of the image tower that batches bring the outputs of; see `frozen_front`
+
+        Raises TrainingError for an unknown loss, or what `tuning` and dropout cannot do.
+        """
         self.settings, self.steps, self.done = settings, steps, 0
         self.device, self._processes, self._teacher = device, processes, teacher
         self._tokenize = trainee.encoder.tokenize
         self._preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
         self._loss = losses.named(settings.loss, label_smoothing=settings.label_smoothing, margin=settings.margin)
         self.model = make_trainable(trainee.encoder.model, tuning).to(device, memory_format=torch.channels_last)
-        self._project = image_projection(self.model.visual)
         drop_outputs(self.model, image=settings.image_dropout, text=settings.text_dropout)
         processes.broadcast_from_first(self.model)
         self.dtype = choose_dtype(settings.precision, device)
@@ -104,6 +109,7 @@ class Learner:
                 name: one.detach().cpu().clone() for name, one in self.model.named_parameters() if name not in self._trained
             }
             _cast(self.model, self.dtype)
+        self._rest = rest_of(self.model.visual, kept_front) if kept_front else image_projection(self.model.visual)
         self._compiled = Compiled(self.model.encode_image, trainee.encoder.name) if settings.compile else None
         self._highest = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
@@ -122,6 +128,7 @@ class Learner:
         for group, highest in zip(self._optimizer.param_groups, self._highest):
             group["lr"] = highest * rate(self.done, self.steps, self.settings.warm_up)
         pixels, tokens = batch.pixels.to(self.device, non_blocking=True), self.tokens(batch.texts)
+        embed = self.embed_kept if batch.kept else self.embed_images
         for one in self._trained.values():
             one.grad = None
 
@@ -130,10 +137,10 @@ class Learner:
 
         if self.settings.chunk:
             value = gradient_cache.backward(
-                self.embed_images, self.embed_texts, pixels, tokens, loss, chunk=self.settings.chunk
+                embed, self.embed_texts, pixels, tokens, loss, chunk=self.settings.chunk
             )
         else:
-            computed = loss(self.embed_images(pixels), self.embed_texts(tokens))
+            computed = loss(embed(pixels), self.embed_texts(tokens))
             computed.backward()
             value = computed.item()
         norm = self._gather_gradients()
@@ -200,15 +207,21 @@ class Learner:
         return tokens.to(self.device)
 
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w), bytes or normalised, or a frozen tower's outputs (n, width), to unit rows (n, d) float32."""
+        """(n, 3, h, w), bytes or normalised, to unit rows (n, d) float32."""
         pixels = pixels.to(self.device)
-        if pixels.ndim == 2:
-            return F.normalize(self._project(pixels.to(self.dtype)).float(), dim=-1)
         if pixels.dtype == torch.uint8:
             pixels = normalise(pixels, self._preprocessing)
         pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
         encode = self._compiled or self.model.encode_image
         return F.normalize(encode(pixels).float(), dim=-1)
+
+    def embed_kept(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What frozen layers gave, (n, width) or (n, channels, h, w), to unit rows (n, d) float32."""
+        outputs = outputs.to(self.device, self.dtype)
+        if outputs.ndim == 4:
+            outputs = outputs.contiguous(memory_format=torch.channels_last)
+            self._rest.train()
+        return F.normalize(self._rest(outputs).float(), dim=-1)
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """(m, t) to unit rows (m, d) float32."""

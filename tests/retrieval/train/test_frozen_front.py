@@ -1,0 +1,131 @@
+"""Frozen layers in front run once: the same tower in two parts, the same steps, and files that are used again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from retrieval.errors import TrainingError
+from retrieval.train.augment import NONE
+from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
+from retrieval.train.frozen_front import frozen_front, rest_of
+from retrieval.train.learner import Settings
+from retrieval.train.pairs import Pairs, Photo
+from retrieval.train.processes import Processes
+from retrieval.train.starting import Start
+from retrieval.train.trainable import Tuning, make_trainable
+
+PIXELS = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+TEXT = {"context_length": 6, "vocab_size": 100, "width": 16, "heads": 2, "layers": 3}
+
+
+def made(name, pool="avg"):
+    torch.manual_seed(0)
+    vision = {"image_size": 32, "timm_model_name": name, "timm_pool": pool, "timm_proj": "linear"}
+    return open_clip.CustomTextCLIP(16, vision, TEXT).eval()
+
+
+@pytest.mark.parametrize(("name", "groups", "last"), [
+    ("test_resnet", 1, "trunk.layer3"),
+    ("test_efficientnet", 3, "trunk.blocks.1"),
+    ("test_convnext", 2, None),
+])
+def test_both_parts_give_what_the_tower_gives(name, groups, last):
+    model = made(name)
+    front = frozen_front(model, Tuning(image=groups), (32, 32))
+    with torch.no_grad():
+        whole = model.visual(PIXELS)
+        torch.testing.assert_close(rest_of(model.visual, front.names)(front.layers(PIXELS)), whole)
+    assert last is None or front.names[-1] == last
+    learning = {one for one, tensor in make_trainable(made(name), Tuning(image=groups)).visual.named_parameters() if tensor.requires_grad}
+    assert not any(one.startswith(f"{layer}.") for one in learning for layer in front.names)
+
+
+def test_the_rest_has_the_towers_own_weights_and_statistics():
+    model = made("test_resnet")
+    front = frozen_front(model, Tuning(image=1), (32, 32))
+    rest = rest_of(model.visual, front.names).train()
+    own = dict(model.visual.named_parameters())
+    assert all(one is own[name] for name, one in rest.named_parameters())
+    before = model.visual.state_dict()["trunk.layer4.0.bn1.running_mean"].clone()
+    rest(front.layers(PIXELS))
+    assert not torch.equal(model.visual.state_dict()["trunk.layer4.0.bn1.running_mean"], before)
+
+
+@pytest.mark.parametrize(("name", "pool", "tuning"), [
+    ("test_vit", "", Tuning(image=1)),  # adds positions behind its first layer
+    ("test_resnet", "avg", Tuning()),  # nothing is frozen
+])
+def test_none_where_there_is_none(name, pool, tuning):
+    assert frozen_front(made(name, pool), tuning, (32, 32)) is None
+
+
+PLAN = Plan(
+    Start(image_tower="test_resnet:none", text_tower="gru", dim=16), Tuning(image=1, keep_statistics=True),
+    Settings(epochs=2, batch_size=24, learning_rate=1e-3), NONE, train_size=64,
+)
+
+
+def train(pairs, output, plan, **options):
+    return train_dual_encoder(pairs, output, plan, processes=Processes(), device="cpu", **options)
+
+
+def test_steps_are_those_without(quarters, tmp_path):
+    """But for float16."""
+    anew = train(quarters, tmp_path / "anew", PLAN)
+    kept = train(quarters, tmp_path / "kept", dataclasses.replace(PLAN, views=1))
+    losses = [[json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+              for name in ("anew", "kept")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
+    assert kept.steps == anew.steps == 6 and kept.loss < losses[0][0] - 0.01
+
+
+def test_each_view_is_another_and_what_is_kept_is_used_again(quarters, tmp_path):
+    reads = []
+
+    def counted(photo):
+        return Photo(photo.name, lambda: reads.append(photo.name) or photo.read())
+
+    pairs = Pairs([counted(one) for one in quarters.photos], quarters.captions, missing=0)
+    plan = dataclasses.replace(PLAN, augmentation=dataclasses.replace(NONE, crop=0.5), views=2)
+    seen = []
+    train(pairs, tmp_path, plan, watcher=Watcher(on_photos=lambda what, count: seen.append((what, count))))
+    (folder,) = (tmp_path / "checkpoints" / "views").iterdir()
+    first, second = (np.load(folder / f"view-{view}.npy") for view in (0, 1))
+    assert first.shape == second.shape and first.shape[0] == 72 and first.dtype == np.float16
+    assert np.abs(first - second).max() > 0.01
+    assert sum(count for what, count in seen if what == "Frozen layers") == 2 * 72
+
+    reads.clear()
+    longer = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, epochs=3))
+    train(pairs, tmp_path, longer)
+    assert not reads and (folder / "view-1.npy").exists()
+    train(pairs, tmp_path, dataclasses.replace(plan, augmentation=NONE))  # other views: the first ones are in the way
+    assert len(reads) == 2 * 72 and not folder.exists()
+
+
+def test_stopped_before_its_first_step(quarters, tmp_path):
+    """The views that are whole stay."""
+    plan = dataclasses.replace(PLAN, views=3)
+    seen = []
+    watcher = Watcher(on_photos=lambda what, count: seen.append(count), stop=lambda: sum(seen) > 72)
+    with pytest.raises(KeyboardInterrupt):
+        train(quarters, tmp_path, plan, watcher=watcher)
+    (folder,) = (tmp_path / "checkpoints" / "views").iterdir()
+    assert [one.name for one in folder.iterdir()] == ["view-0.npy"]
+
+
+def test_a_photo_that_cannot_be_read_is_named(quarters, tmp_path):
+    cut = Photo("cut.jpg", lambda: quarters.photos[0].read()[:700])
+    pairs = Pairs([cut, *quarters.photos[1:]], quarters.captions, missing=0)
+    with pytest.raises(TrainingError, match="cut.jpg"):
+        train(pairs, tmp_path, dataclasses.replace(PLAN, views=1))
+
+
+def test_a_tower_that_cannot_be_parted(quarters, tmp_path, tiny_model):
+    plan = Plan(Start(model=str(tiny_model)), Tuning(image=1), Settings(epochs=1, batch_size=16), views=2)
+    with pytest.raises(TrainingError, match="none that can be taken apart.*Leave --views out"):
+        train(quarters, tmp_path, plan)
