@@ -6,25 +6,20 @@ With it goes one of the photo's five captions; what is looked for is the photo i
 Each query is asked by the caption, by the picture, and by both with weights of 1. Results are
 percent of queries; the ends of 95 % intervals are drawn over photos.
 
-The photos are not part of the project. FLICKR8K names a folder with flickr8k/test.tar,
-flickr8k/captions.tsv and the originals in photos/; without them the cases are left out.
+The photos are not part of the project: see `benchmarks.flickr8k`. Without them the cases are left out.
 """
 
 from __future__ import annotations
 
-import csv
-import os
-import tarfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import Case, Contender, LeftOut, Measure, Metrics
-from benchmarks.kept import edition, kept
+from benchmarks import flickr8k
+from benchmarks.case import Case, Contender, Measure, Metrics
 from benchmarks.models import BUILTIN
 
-FOLDER = "FLICKR8K"
 SHOWN = ("r1_low", "r1_high", "r10", "r10_low", "r10_high")
 DEGRADED = {"middle third": "the middle third of the photo", "32 pixels": "the photo at 32 pixels"}
 FINDS = {"images": "the photo among 1,000", "captions": "another caption among 4,999"}
@@ -54,9 +49,9 @@ def found(settings: Mapping[str, Any], work: Path, asked: str, fusion: str = "su
     from retrieval.collection import Collection
     from retrieval.wanted import Wanted
 
-    source = _source()
-    captions = _captions(source)
-    collection = _collection(source, captions, work, settings["model"])
+    source = flickr8k.source("photos")
+    captions = flickr8k.captions(source)
+    collection = flickr8k.collection(source, captions, work, settings["model"])
     photos = sorted((source / "photos").glob("*.jpg"))[: settings["photos"]]
     queries = []  # (photo's name, caption, Query)
     for photo in photos:
@@ -114,43 +109,3 @@ def _degraded(photo: Path, sight: str):
     width, height = image.size
     left, top = width // 3, height // 3
     return image.crop((left, top, left + width // 3, top + height // 3))
-
-
-def _source() -> Path:
-    folder = os.environ.get(FOLDER)
-    if not folder:
-        raise LeftOut(f"${FOLDER} names no folder with the Flickr8k photos")
-    for name in ("flickr8k/test.tar", "flickr8k/captions.tsv", "photos"):
-        if not (Path(folder) / name).exists():
-            raise LeftOut(f"{name} is not in ${FOLDER}")
-    return Path(folder)
-
-
-def _captions(source: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    with (source / "flickr8k" / "captions.tsv").open(encoding="utf-8", newline="") as file:
-        for line in csv.DictReader(file, delimiter="\t"):
-            if line["split"] == "test":
-                found.setdefault(line["image"], []).append(line["caption"])
-    return found
-
-
-def _collection(source: Path, captions: Mapping[str, list[str]], work: Path, model: str) -> Path:
-    """Of the split's photos and their captions, both embedded; made once."""
-    from retrieval.maintain import Options, index_sources
-
-    def unpack(folder: Path) -> None:
-        with tarfile.open(source / "flickr8k" / "test.tar") as archive:
-            archive.extractall(folder, filter="data")
-        with (folder / "captions.tsv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, delimiter="\t")
-            table.writerow(["image", "caption"])
-            table.writerows(
-                [path.relative_to(folder).as_posix(), caption]
-                for path in sorted(folder.rglob("*.jpg")) for caption in captions[path.name]
-            )
-
-    unpacked = kept(work / "flickr8k-test", unpack)
-    path = work / f"flickr8k-test-{model}-{edition()}.collection"
-    options = Options(model, captions=True)
-    return kept(path, lambda beside: index_sources([unpacked / "captions.tsv"], beside, options))

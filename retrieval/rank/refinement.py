@@ -71,7 +71,7 @@ def refine(
     again = np.full(n, np.nan, np.float32)
     if how.rerank is not None and n:
         depth = min(how.rerank.depth, n)
-        again[:depth] = how.rerank.scores(query, candidates.stored[:depth], candidates.scores[:depth])
+        again[:depth] = how.rerank.scores(query, candidates.stored[:depth], candidates.calibrated[:depth])
         order = reranked(candidates.scores, again[:depth])
     vectors = None
     if how.dedup is not None or how.diverse is not None:

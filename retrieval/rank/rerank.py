@@ -43,7 +43,7 @@ class Reranker(Protocol):
     def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
         """(n,) float32, larger is better; nan where an image cannot be read any more.
 
-        first  (n,) the scores that the images came with
+        first  (n,) what the images came ordered by: scores, less what calibration takes
         """
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import suites, timing
 from benchmarks.case import LeftOut
-from benchmarks.suites import composed, scale
+from benchmarks import flickr8k
+from benchmarks.suites import composed, nothing, scale
 from benchmarks.suites import indexes as index_suite
 from benchmarks.suites.indexes import cheapest, overlap, read_ms
 from benchmarks.suites.server import recall
@@ -125,10 +126,10 @@ def test_a_tuned_index_hits_its_target_within_a_hundredth(reached, cheaper, expe
     """Above that too, where the next cheaper setting would miss."""
     assert hit(0.95, reached, cheaper) is expected
 def test_composed_queries_are_left_out_where_there_are_no_photos(tmp_path, monkeypatch):
-    monkeypatch.delenv(composed.FOLDER, raising=False)
+    monkeypatch.delenv(flickr8k.FOLDER, raising=False)
     with pytest.raises(LeftOut, match="FLICKR8K names no folder"):
         composed.found({}, tmp_path, "both")
-    monkeypatch.setenv(composed.FOLDER, str(tmp_path))
+    monkeypatch.setenv(flickr8k.FOLDER, str(tmp_path))
     with pytest.raises(LeftOut, match="flickr8k/test.tar is not in"):
         composed.found({}, tmp_path, "both")
 
@@ -146,3 +147,12 @@ def test_recall_in_percent_with_intervals_over_photos():
     found = composed._recalls([0, 0, 5, None], ["a", "a", "b", "b"])
     assert (found["r1"], found["r10"]) == (50, 75)
     assert found["r1_low"] == 0 and found["r1_high"] == 100 and found["r10_low"] == 50
+
+
+def test_shares_of_queries_with_a_match_and_without():
+    """Two subjects of two queries each; shown are 3 of 4 with a match, and 1 of 4 without."""
+    there, gone = np.array([True, True, True, False]), np.array([False, False, True, False])
+    found = nothing.shares(there, gone, np.array([0, 0, 1, 1]))
+    assert (found["precision"], found["recall"], found["rejected"]) == (75.0, 75.0, 75.0)
+    assert (found["precision_low"], found["precision_high"]) == (50.0, 100.0)  # subject 1, or subject 0, drawn twice
+    assert (found["recall_low"], found["recall_high"]) == (50.0, 100.0)
