@@ -30,11 +30,6 @@ TINY_CONFIG = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, or one process works on it alone in the end."""
-    items.sort(key=lambda item: item.get_closest_marker("flickr8k") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep the user's own cache out of the tests."""

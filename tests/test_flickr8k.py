@@ -16,6 +16,7 @@ def retrieval(*arguments) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow  # a minute or two
 @pytest.mark.flickr8k
 def test_built_in_encoder_on_the_test_split(flickr8k, tmp_path):
     with tarfile.open(flickr8k / "test.tar") as archive:
