@@ -85,10 +85,10 @@ def make_up(
     """
     from indexes import IndexSpec
     from retrieval.catalog import Catalog
-    from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
     from retrieval.manifest import EncoderRecord, IndexChoice, IndexRecord, Manifest
-    from retrieval.vectors import VectorStore
+    from retrieval.stored import StoredCollection
+    from retrieval.vectors import VECTORS_FOLDER, VectorStore
 
     encoder = encoder or EncoderRecord("made up", DIM, "")
     folder.mkdir(parents=True)
@@ -108,4 +108,4 @@ def make_up(
         spec = spec or IndexSpec()
         record = IndexRecord(spec, choice=IndexChoice(spec.factory))
         encode = encode if spec.factory == "Flat" else None  # others would be tuned
-        Collection(folder, Manifest(encoder, record), catalog).refresh_index(encode)
+        StoredCollection(folder, Manifest(encoder, record), catalog).refresh_index(encode)

@@ -16,6 +16,7 @@ from retrieval.corpus.captions import Caption, CaptionSet, match_captions
 from retrieval.errors import CaptionsError
 from retrieval.evaluate.compare import paired_difference
 from retrieval.metrics import Relevance, hit_rate, relevant_ranks
+from retrieval.stored import StoredCollection
 from retrieval.types import Encoder
 from retrieval.writing import opened_to_write
 
@@ -125,7 +126,8 @@ def calibrate(
         if not calibration.weight:
             calibration = Calibration.off()
         elif manifest.fuse is None:
-            biases_of(path, calibration, Collection(path, manifest, catalog).vectors, catalog.rewrites, keep=True)
+            stored = StoredCollection(path, manifest, catalog)
+            biases_of(path, calibration, stored.vectors, catalog.rewrites, keep=True)
         calibration.save(path / FOLDER / FILE_NAME)  # last, as who has the collection open takes it up at once
     return report
 

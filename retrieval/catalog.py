@@ -9,41 +9,18 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from retrieval.captions import Captions, create_tables, for_each_row, has_tables, stand_in
+from retrieval.captions import Captions, for_each_row
+from retrieval.catalog_file import FILE_NAME, create_file, damaged, open_file, transaction
 from retrieval.conditions import Condition, add_functions
 from retrieval.documents import Document, FileState, Holder, ImageFile, Takeover
-from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
 
-FILE_NAME = "catalog.sqlite"
-LOCK_SECONDS = 30.0  # how long to wait for another process that is committing
-_SCHEMA = """
-CREATE TABLE documents (
-    key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    path TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    content_hash TEXT,
-    width INTEGER, height INTEGER,
-    taken_at TEXT, camera TEXT, lat REAL, lon REAL,
-    row INTEGER UNIQUE,        -- vector row; NULL while failed
-    state TEXT NOT NULL CHECK (state IN ('indexed', 'failed')),
-    error TEXT
-);
-CREATE TABLE progress (
-    vector_rows INTEGER NOT NULL,  -- committed rows of vectors, dead ones included
-    generation INTEGER NOT NULL    -- counts commits; tells whether index.faiss is current
-);
-INSERT INTO progress VALUES (0, 0);
-"""
 _COLUMNS = (
     "id, path, size, mtime_ns, content_hash, width, height, taken_at, camera, lat, lon, row, state, error"
 )
@@ -63,14 +40,7 @@ class Catalog:
     @classmethod
     def create(cls, collection: Path) -> Catalog:
         path = collection / FILE_NAME
-        catalog = cls(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None), path)
-        try:
-            catalog._db.executescript(f"PRAGMA foreign_keys = ON; {_SCHEMA}")
-            create_tables(catalog._db)
-        except BaseException:
-            catalog.close()
-            raise
-        return catalog
+        return cls(create_file(path), path)
 
     @classmethod
     def open(cls, collection: Path, *, writable: bool = False) -> Catalog:
@@ -79,28 +49,7 @@ class Catalog:
         Raises CollectionError if the catalogue is missing or not a catalogue.
         """
         path = collection / FILE_NAME
-        try:
-            if not writable and path.with_name(path.name + "-journal").exists():
-                # Left by a writer killed in mid-commit; only a writer may roll it back.
-                _connect(path, "rw").close()
-            catalog = cls(_connect(path, "rw" if writable else "ro"), path)
-        except sqlite3.Error as error:
-            raise _damaged(path, error) from error
-        try:
-            catalog._know_captions(writable)
-        except sqlite3.Error as error:
-            catalog.close()
-            raise _damaged(path, error) from error
-        return catalog
-
-    def _know_captions(self, writable: bool) -> None:
-        if has_tables(self._db):
-            return
-        if not writable:
-            stand_in(self._db)
-            return
-        with self._transaction():
-            create_tables(self._db)
+        return cls(open_file(path, writable=writable), path)
 
     def close(self) -> None:
         self._db.close()
@@ -247,7 +196,7 @@ class Catalog:
         rows  vector rows of the documents without an error, in their order; they become
               committed together with the documents
         """
-        with self._transaction():
+        with transaction(self._db):
             for one in takeovers:
                 if one.old_path != one.file.path:
                     self._db.execute("DELETE FROM documents WHERE path = ?", (one.file.path,))
@@ -273,7 +222,7 @@ class Catalog:
 
     def commit_texts(self, texts: Sequence[str], rows: Sequence[int]) -> None:
         """Vector rows of texts of captions; they become committed together."""
-        with self._transaction():
+        with transaction(self._db):
             self.captions.add_vectors(texts, rows)
             self._count_rows(rows)
 
@@ -283,12 +232,12 @@ class Catalog:
 
     def forget_texts(self) -> None:
         """Drop the vectors of all captions, not the captions. Their rows stay behind, unused."""
-        with self._transaction():
+        with transaction(self._db):
             self.captions.drop_vectors(unused_only=False)
 
     def forget(self, paths: Iterable[str]) -> None:
         """Drop documents whose files are gone. Their vector rows stay behind, unused."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.executemany(
                 "DELETE FROM documents WHERE path = ?", ((path,) for path in paths)
             )
@@ -299,7 +248,7 @@ class Catalog:
 
         live  those of documents and of captions, ascending
         """
-        with self._transaction():
+        with transaction(self._db):
             self.captions.drop_vectors(unused_only=True)
             # Ascending, so that every number is free by the time it is given.
             changes = [(new, int(old)) for new, old in enumerate(live) if new != old]
@@ -307,18 +256,6 @@ class Catalog:
                 self._db.executemany(f"UPDATE {table} SET row = ? WHERE row = ?", changes)
             self._db.execute("UPDATE progress SET vector_rows = ?", (len(live),))
             self._db.execute(f"PRAGMA user_version = {self.rewrites + 1}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("UPDATE progress SET generation = generation + 1")
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # not when interrupted just behind the commit
-                self._db.execute("ROLLBACK")
-            raise
 
     def _scalar(self, sql: str, *values: object) -> int:
         return self._select(sql, *values)[0][0]
@@ -329,25 +266,4 @@ class Catalog:
         except UnicodeEncodeError:  # bytes of an argument that are not UTF-8: nothing here has such a name
             return []
         except sqlite3.DatabaseError as error:
-            raise _damaged(self._path, error) from error
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=LOCK_SECONDS,
-        isolation_level=None, check_same_thread=False,
-    )
-    try:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("SELECT vector_rows FROM progress")
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _damaged(path: Path, error: sqlite3.Error) -> CollectionError:
-    return CollectionError(
-        f"{path} cannot be read ({error}). If it is missing or damaged, rebuild the collection: "
-        f"retrieval index --rebuild SOURCE -o {path.parent}"
-    )
+            raise damaged(self._path, error) from error

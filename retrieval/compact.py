@@ -14,10 +14,10 @@ from typing import Iterable
 
 import numpy as np
 
-from retrieval.collection import Collection, vectors_folder, vectors_folders
 from retrieval.corpus.addresses import absolute, starts_within
 from retrieval.errors import CollectionError
-from retrieval.vectors import VectorStore
+from retrieval.stored import StoredCollection
+from retrieval.vectors import VectorStore, vectors_folder, vectors_folders
 from retrieval.writing import opened_to_write, remove_leftovers
 
 
@@ -38,7 +38,7 @@ def compact(path: Path) -> CompactReport:
     is then as it was.
     """
     with opened_to_write(path) as (manifest, catalog):
-        collection = Collection(path, manifest, catalog)
+        collection = StoredCollection(path, manifest, catalog)
         live = np.union1d(catalog.live_rows(), catalog.captions.live_rows())
         rows = collection.vectors.n
         before = sum(map(_bytes, vectors_folders(path)))
@@ -47,7 +47,7 @@ def compact(path: Path) -> CompactReport:
             new = vectors_folder(path, catalog.rewrites + 1)
             _copy(collection.vectors, live, new)
             catalog.renumber(live)
-            collection = Collection(path, manifest, catalog)
+            collection = StoredCollection(path, manifest, catalog)
             remove_leftovers(path, new)
         collection.refresh_index()
         after = sum(map(_bytes, vectors_folders(path)))
@@ -74,7 +74,7 @@ def forget(path: Path, places: Iterable[str | Path]) -> int:
                 )
             gone |= found
         catalog.forget(gone)
-        Collection(path, manifest, catalog).refresh_index()
+        StoredCollection(path, manifest, catalog).refresh_index()
     return len(gone)
 
 

@@ -10,7 +10,6 @@ from typing import Any, Callable, Mapping, Sequence
 from retrieval import ingest
 from retrieval.calibration import carry_over
 from retrieval.catalog import Catalog
-from retrieval.collection import Collection
 from retrieval.corpus.found import Scan
 from retrieval.corpus.moving import sample, told_passed_over
 from retrieval.corpus.scanning import Source, TableOptions, scan
@@ -19,6 +18,7 @@ from retrieval.errors import CollectionError, CorpusError
 from retrieval.manifest import IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
 from retrieval.retune import AskedIndex
+from retrieval.stored import StoredCollection
 from retrieval.writing import (
     BusyError, beside, create, is_empty, is_vacant, only_writer, opened_to_write, put_back,
     remove_leftovers, require_collection, require_only_ours, require_writable, storage_errors, swap,
@@ -203,7 +203,7 @@ def _update(
         _choose_encoder(encoder, path, manifest, options)
         manifest = _settle_captions(path, manifest, catalog, options)
         asked = options.index.put_to(manifest)
-        collection = Collection(path, asked, catalog)
+        collection = StoredCollection(path, asked, catalog)
         if options.index.chooses:
             at_most = catalog.count("indexed") + len(plan.to_read)
             collection.indexed().check_fits(asked.index.wanted, at_most)

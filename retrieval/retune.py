@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from indexes import check_target
-from retrieval.collection import Collection
 from retrieval.encoders import load_recorded_encoder
 from retrieval.manifest import IndexChoice, IndexRecord, Manifest
 from retrieval.reading import EncoderOnDemand
+from retrieval.stored import StoredCollection
 from retrieval.writing import opened_to_write
 
 AUTO = "auto"
@@ -75,7 +75,7 @@ def retune(path: Path, asked: AskedIndex = AskedIndex(), **encoder_settings: Any
     """
     with opened_to_write(path) as (manifest, catalog):
         manifest = asked.put_to(manifest)
-        collection = Collection(path, manifest, catalog)
+        collection = StoredCollection(path, manifest, catalog)
         if asked.chooses:
             collection.indexed().check_fits(manifest.index.wanted, len(collection))
         encoder = EncoderOnDemand()

@@ -15,9 +15,20 @@ from numpy.lib import format as npy
 from retrieval.errors import CollectionError
 from retrieval.files import sync_folder
 
+VECTORS_FOLDER = "vectors"
 SHARD_ROWS = 65_536
 # Fixed, so that the row count in a .npy header can be rewritten in place as a shard grows.
 HEADER_BYTES = 128
+
+
+def vectors_folder(path: Path, rewrites: int) -> Path:
+    """Where a collection's vectors lie after so many rewrites."""
+    return path / (f"{VECTORS_FOLDER}-{rewrites}" if rewrites else VECTORS_FOLDER)
+
+
+def vectors_folders(path: Path) -> list[Path]:
+    """All there are: the one that counts, and leftovers of a rewrite that was killed."""
+    return [*path.glob(VECTORS_FOLDER), *path.glob(f"{VECTORS_FOLDER}-[0-9]*")]
 
 
 class VectorStore:

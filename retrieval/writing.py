@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 from retrieval.calibration import FOLDER as CALIBRATION
 from retrieval.catalog import Catalog
-from retrieval.collection import vectors_folders
 from retrieval.errors import CollectionError, CollectionNotFoundError, SchemaError
 from retrieval.files import sync_folder
 from retrieval.fused import FILE_NAME as FUSED_FILE
@@ -23,6 +22,7 @@ from retrieval.manifest import SCHEMA_VERSION, EncoderRecord, Manifest
 from retrieval.query_cache import FILE_NAME as QUERIES_FILE
 from retrieval.tuning import GENERIC_FILE
 from retrieval.types import Encoder
+from retrieval.vectors import vectors_folders
 
 LOCK_FILE = "writer.lock"
 _OURS = {

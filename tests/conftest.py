@@ -98,11 +98,11 @@ def collection_of_words():
     Searched by words it loads no torch, which takes longer than most tests.
     """
     from retrieval.catalog import Catalog
-    from retrieval.collection import VECTORS_FOLDER, Collection
     from retrieval.documents import Document, FileState
     from retrieval.encoders.text_tower import load_text_tower, published
     from retrieval.manifest import EncoderRecord, Manifest
-    from retrieval.vectors import VectorStore
+    from retrieval.stored import StoredCollection
+    from retrieval.vectors import VECTORS_FOLDER, VectorStore
 
     tower = load_text_tower(published()["fingerprint"])
 
@@ -116,7 +116,8 @@ def collection_of_words():
                 rows,
             )
             store.n += len(rows)
-            Collection(path, Manifest(EncoderRecord("builtin", tower.dim, tower.fingerprint)), catalog).refresh_index()
+            manifest = Manifest(EncoderRecord("builtin", tower.dim, tower.fingerprint))
+            StoredCollection(path, manifest, catalog).refresh_index()
         return path
 
     return make

@@ -38,6 +38,7 @@ RETRIEVAL = [
     "retrieval.types  retrieval.images  retrieval.vectors  retrieval.manifest  retrieval.conditions  retrieval.decoding"
     "  retrieval.query_grammar  retrieval.query_cache",
     "retrieval.documents  retrieval.captions  retrieval.where  retrieval.wanted  retrieval.fusion",
+    "retrieval.catalog_file",
     "retrieval.catalog  retrieval.encoders",
     "retrieval.corpus",
     "retrieval.contents  retrieval.reading",
@@ -46,6 +47,7 @@ RETRIEVAL = [
     "retrieval.query_vectors  retrieval.fused  retrieval.rank  retrieval.results",
     "retrieval.searching  retrieval.tuning  retrieval.sketches",
     "retrieval.indexed",
+    "retrieval.stored",
     "retrieval.collection",
     "retrieval.writing  retrieval.batch  retrieval.named_image",
     "retrieval.retune",
@@ -257,8 +259,8 @@ NEVER = [
     (["retrieval.images"], {"torch", "faiss", "open_clip", "sqlite3", "numpy"}),
     (["retrieval.corpus"], {"PIL", "torch", "faiss", "open_clip"}),
     (["retrieval.encoders"], {"faiss", "sqlite3"}),
-    (["retrieval.catalog", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
-    (["retrieval.collection", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.sketches", "retrieval.fusion", "retrieval.fused",
+    (["retrieval.catalog", "retrieval.catalog_file", "retrieval.captions", "retrieval.vectors"], {"torch", "faiss", "PIL", "open_clip"}),
+    (["retrieval.collection", "retrieval.stored", "retrieval.indexed", "retrieval.tuning", "retrieval.retune", "retrieval.query", "retrieval.query_vectors", "retrieval.query_cache", "retrieval.sketches", "retrieval.fusion", "retrieval.fused",
       "retrieval.batch", "retrieval.where", "retrieval.wanted", "retrieval.conditions", "retrieval.dates", "retrieval.maintain",
       "retrieval.writing", "retrieval.compact", "retrieval.watch", "retrieval.contents", "retrieval.reading",
       "retrieval.decoding"],
@@ -321,8 +323,8 @@ def test_sqlite_lives_in_the_catalogue():
     remembered queries are nothing that the catalogue has to know."""
     users = {name for name in MODULES if "sqlite3" in libraries(name)}
     assert users == {
-        "retrieval.catalog", "retrieval.captions", "retrieval.query_cache", "retrieval.writing",
-        "retrieval.exchange.folders", "retrieval.exchange.rclip", "retrieval.rank.vector_cache",
+        "retrieval.catalog", "retrieval.catalog_file", "retrieval.captions", "retrieval.query_cache",
+        "retrieval.writing", "retrieval.exchange.folders", "retrieval.exchange.rclip", "retrieval.rank.vector_cache",
     }
 
 
@@ -363,6 +365,7 @@ def test_help_loads_nothing_heavy():
         ("retrieval.vectors", ["numpy"]),
         ("retrieval.decoding", []),
         ("retrieval.encoders.resizing", ["numpy", "PIL"]),
+        ("retrieval.stored", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.collection", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.maintain", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.evaluate.benchmark", ["faiss", "numpy", "PIL", "sqlite3"]),

@@ -11,7 +11,6 @@ import numpy as np
 
 from retrieval import encoders
 from retrieval.catalog import Catalog
-from retrieval.collection import VECTORS_FOLDER, Collection
 from retrieval.documents import Document
 from retrieval.errors import NOTICE, ExchangeError
 from retrieval.exchange import check
@@ -20,8 +19,9 @@ from retrieval.exchange.entries import Batch, Entry, Source, is_at_hand, no_file
 from retrieval.exchange.folders import require_vacant, whole_folder
 from retrieval.exchange.rclip import RclipDatabase, is_database
 from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.stored import StoredCollection
 from retrieval.types import Encoder
-from retrieval.vectors import VectorStore
+from retrieval.vectors import VECTORS_FOLDER, VectorStore
 
 log = logging.getLogger("retrieval")
 # What rounding unit vectors to float16 may change of their length: those are kept bit by bit.
@@ -98,7 +98,7 @@ def import_embeddings(
         comparison = newcomers.sample.compare(encoder)
         _judge(comparison, embeddings, encoder, force)
         record = EncoderRecord(encoder.name, encoder.dim, encoder.fingerprint)
-        Collection(place, Manifest(record), catalog).refresh_index(encoder.encode_texts)
+        StoredCollection(place, Manifest(record), catalog).refresh_index(encoder.encode_texts)
     return ImportReport(
         path, source.kind, encoder.name, store.n, newcomers.sample.offered, newcomers.renamed,
         comparison.images, comparison.cosine, newcomers.skipped,

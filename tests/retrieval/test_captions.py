@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from retrieval.captions import Captions
-from retrieval.catalog import FILE_NAME, Catalog
+from retrieval.catalog import Catalog
+from retrieval.catalog_file import FILE_NAME
 from retrieval.collection import CAPTIONS, Collection
 from retrieval.compact import compact, forget
 from retrieval.documents import Takeover

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.catalog import FILE_NAME, Catalog
+from retrieval.catalog import Catalog
+from retrieval.catalog_file import FILE_NAME, transaction
 from retrieval.documents import Document, FileState, ImageFile
 from retrieval.errors import CollectionError
 from retrieval.images import ImageFacts
@@ -182,7 +183,7 @@ class TestRollback:
 
     def test_another_reader_sees_whole_commits_only(self, folder, catalog):
         catalog.commit([document("a.jpg")], range(1))
-        with Catalog.open(folder) as reader, catalog._transaction():
+        with Catalog.open(folder) as reader, transaction(catalog._db):
             catalog._db.execute("DELETE FROM documents")
             assert reader.indexed() == [("a.jpg", 0)]
 

@@ -199,11 +199,11 @@ def test_damaged_catalogue(run, collection):
 
 
 def test_catalogue_in_use_by_another_program(run, collection, photo_folder, monkeypatch):
-    from retrieval import catalog
+    from retrieval import catalog_file
 
     other = sqlite3.connect(collection / "catalog.sqlite", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(catalog, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(catalog_file, "LOCK_SECONDS", 0.1)
     refused(run("search", collection, "a cat"), "catalog.sqlite", "locked")
     other.close()
 

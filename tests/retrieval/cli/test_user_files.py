@@ -52,10 +52,11 @@ def test_documents_below_a_folder_that_cannot_be_listed_are_kept(
 
 def test_an_interrupt_just_behind_a_commit_stays_an_interrupt(collection):
     from retrieval.catalog import Catalog
+    from retrieval.catalog_file import transaction
 
     with Catalog.open(collection, writable=True) as catalog:
         before = catalog.generation
-        with pytest.raises(KeyboardInterrupt), catalog._transaction():
+        with pytest.raises(KeyboardInterrupt), transaction(catalog._db):
             catalog._db.execute("COMMIT")
             raise KeyboardInterrupt
         assert catalog.generation == before

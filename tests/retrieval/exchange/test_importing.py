@@ -227,7 +227,7 @@ class TestRefusals:
             raise OSError(28, "No space left on device")
 
         owner = {"commit": importing.Catalog, "append": importing.VectorStore,
-                 "refresh_index": importing.Collection}[step]
+                 "refresh_index": importing.StoredCollection}[step]
         monkeypatch.setattr(owner, step, full)
         with pytest.raises(ExchangeError, match="cannot be written: No space left on device. Nothing was kept"):
             bring_in(folder)
