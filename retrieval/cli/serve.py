@@ -33,14 +33,18 @@ def command(collection, host, port, device, precision) -> None:
     search --json` prints it; an error is {"error": SENTENCE}.
 
     \b
-    POST /search with Content-Type: application/json asks all that `retrieval search` can but --rerank:
-      queries    a list of {"text": WORDS}, {"id": ID}, {"image": BASE64} and composed ones,
-                 {"terms": [{"text": "red car", "weight": 2}, {"id": "rex.jpg", "weight": -1}]}
-      k, fusion, templates, min_score, dedup, diverse        as the options
-      in         images or captions;  calibrated  true or false
-      where, near, after, before, camera        as the options; near is [LAT, LON, KM]
-      folders    how paths begin, with a / at the end
-    The answer is {"answers": [{"query": ..., "hits": [...]}, ...]}, one for each query, in order.
+    POST /search with Content-Type: application/json asks all that `retrieval
+    search` can, but --rerank:
+      queries     a list of {"text": WORDS}, {"id": ID}, {"image": BASE64}, and
+                  {"terms": [{"text": "car", "weight": 2}, {"id": ID}]}
+      in          "images" or "captions"
+      where, after, before, camera        as the options
+      near        [LATITUDE, LONGITUDE, KILOMETRES]
+      folders     a list of how paths begin, each with / at the end
+      k, fusion, templates, min_score, dedup, diverse     as the options
+      calibrated  true or false
+    and is answered {"answers": [{"query": ..., "hits": [...]}, ...]}, an answer
+    for each query, in order.
 
     Texts asked at the same time are encoded together. When `retrieval index` has changed the
     collection, the new state is searched. Ctrl-C or SIGTERM ends it, with status 0.

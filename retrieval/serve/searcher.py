@@ -17,7 +17,7 @@ from typing import Any, Callable, Hashable, Sequence
 
 from retrieval.collection import Collection
 from retrieval.errors import QueryError
-from retrieval.images import MAX_MEGAPIXELS
+from retrieval.images.limits import megapixels_of_environment
 from retrieval.manifest import Manifest
 from retrieval.query import Query, opened
 from retrieval.wanted import Wanted
@@ -91,8 +91,8 @@ class Searcher:
             query = opened(query, encoder)
             if query.image is not None:
                 megapixels += query.image.width * query.image.height / 1e6
-                if megapixels > MAX_MEGAPIXELS:
-                    raise QueryError(f"The images have more than {MAX_MEGAPIXELS} megapixels together; send fewer.")
+                if megapixels > (most := megapixels_of_environment()):
+                    raise QueryError(f"The images have more than {most:g} megapixels together; send fewer.")
             return replace(query, terms=tuple((weight, decoded(term)) for weight, term in query.terms))
 
         return [decoded(query) for query in queries]

@@ -148,8 +148,8 @@ class TestWhatAServerReads:
         ({"k": 101, "diverse": 0.9}, "k is 101; this server gives at most 100 results a query with dedup or diverse."),
         ({"in": ["images"]}, "in is ['images']; it has to be a text of at most 8192 characters of Unicode."),
         ({"where": {"sql": "1"}}, "where is {'sql': '1'}; it has to be a text of at most 8192 characters of Unicode."),
-        ({"where": "width > 1" + " " * 8192}, "where is 'width > 1    "),
-        ({"where": "foo = 1"}, "The filter cannot be understood at position 1: there is no field foo."),
+        ({"where": "width > 1" + " " * 8192}, "where is 'width > 1 "),
+        ({"where": "foo = 1"}, "The filter cannot be understood at position 1: there is no field foo; the fields are id"),
         ({"near": [48, 2]}, "near is [48, 2]; it has to be latitude, longitude and kilometres."),
         ({"near": [48, 2, True]}, "near is [48, 2, True]; it has to be latitude, longitude and kilometres."),
         ({"near": [48, 2, -1]}, "The place cannot be searched: the distance -1 km has to be positive."),
@@ -174,15 +174,14 @@ class TestWhatAServerReads:
     def test_what_is_wrong_in_a_sentence(self, said, sentence):
         with pytest.raises(QueryError) as caught:
             reading(**said)
-        assert str(caught.value).startswith(sentence) and len(str(caught.value)) < 300
-        assert str(caught.value) == sentence or sentence[-1] not in ".#"
+        told = str(caught.value)
+        assert told == sentence if sentence.endswith(".") else told.startswith(sentence) and len(told) < 300
 
     @pytest.mark.parametrize(("content", "sentence"), [
         (b"", "The body is no JSON: Expecting value: line 1 column 1 (char 0)."),
         (b"a dog", "The body is no JSON: Expecting value: line 1 column 1 (char 0)."),
         (b'{"queries": ', "The body is no JSON: Expecting value"),
         (b"\xff\xfe\xff", "The body is no JSON: "),
-        (b'{"k": ' + b"9" * 5000 + b"}", "The body is no JSON: "),
         (b"[" * 90_000, "The body is no JSON: "),
         (b"[" + b"[]," * 60_000, "The body holds too many values; 100000 are read."),
         (b"[]", "The body is []; it has to be an object."),
