@@ -1,7 +1,7 @@
 """The body of POST /search: queries and what is wanted of them, as JSON. A client writes it, the server reads it.
 
     {"queries": [{"text": "a dog"}, {"id": "2019/rex.jpg"}, {"image": BASE64},
-                 {"terms": [{"text": "red car", "weight": 2}, {"id": "a.jpg", "weight": -1}], "shown": "red, unlike a"}],
+                 {"terms": [{"text": "red car", "weight": 2}, {"id": "a.jpg", "weight": -1}], "shown": "red car - a"}],
      "k": 10, "in": "images", "where": "width > 100", "near": [48.858, 2.294, 5], "after": "2024", "before": "2025",
      "camera": "pixel", "folders": ["/photos/2019/"], "fusion": "sum", "templates": "auto", "calibrated": true,
      "min_score": "auto", "dedup": 0.93, "diverse": 0.7}
@@ -250,7 +250,8 @@ def _checked(value: Any, kinds: Mapping[str, _Kind], place: str = "") -> dict[st
         raise QueryError(f"{place or 'The body'} is {shortened(value)}; it has to be an object.")
     for name, one in value.items():
         if name not in kinds:
-            raise QueryError(f"There is nothing called {shortened(name)} to {place or 'a search'}; use {', '.join(kinds)}.")
+            known = ", ".join(kinds)
+            raise QueryError(f"There is nothing called {shortened(name)} to {place or 'a search'}; use {known}.")
         if not kinds[name].fits(one):
             inside = f"{place}.{name}" if place else name
             raise QueryError(f"{inside} is {shortened(one)}; it has to be {kinds[name].words}.")
