@@ -113,6 +113,25 @@ def every(
     return condition
 
 
+@dataclass(frozen=True)
+class Filters:
+    """What `every` takes, as it was said: where a condition, which is SQL, must not go."""
+
+    where: str | None = None
+    near: Sequence[float] | str | None = None
+    after: str | None = None
+    before: str | None = None
+    camera: str | None = None
+    folders: Sequence[str] = ()
+
+    def condition(self) -> Condition | None:
+        """Raises QueryError."""
+        return every(
+            self.where, near_to=self.near, after=self.after, before=self.before, camera=self.camera,
+            folders=self.folders,
+        )
+
+
 def _near_of(place: Sequence[float]) -> Condition:
     if len(place) != 3:
         raise QueryError(f"near is {tuple(place)}; it has to be (latitude, longitude, kilometres).")

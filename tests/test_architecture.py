@@ -144,7 +144,7 @@ INSIDE = [
         "retrieval.exchange.importing",
     ],
     [
-        "retrieval.serve.searcher  retrieval.serve.running",
+        "retrieval.serve.searcher  retrieval.serve.running  retrieval.serve.body",
         "retrieval.serve.app  retrieval.serve.client",
         "retrieval.serve",
     ],
@@ -376,6 +376,7 @@ def test_help_loads_nothing_heavy():
         ("retrieval.exchange.importing", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.exchange.exporting", ["faiss", "numpy", "PIL", "sqlite3"]),
         ("retrieval.serve", []),
+        ("retrieval.serve.body", ["PIL"]),
         ("retrieval.serve.client", ["PIL"]),
         ("retrieval.corpus.addresses", ["PIL"]),
         ("retrieval.demo", ["faiss", "numpy", "PIL", "sqlite3"]),

@@ -1,4 +1,4 @@
-"""Options that say which images may be found, and the condition that they state together."""
+"""Options that say which images may be found, and what they say together."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ def filters(command: Callable) -> Callable:
     return command
 
 
-def condition(
+def stated(
     where: str | None, near: str | None, after: str | None, before: str | None, camera: str | None,
     folders: tuple[str, ...],
 ) -> Any:
-    """A `retrieval.conditions.Condition`; None without any of them. Raises QueryError."""
+    """They as `retrieval.where.Filters`."""
     from retrieval.corpus.addresses import absolute, starts_within
-    from retrieval.where import every
+    from retrieval.where import Filters
 
-    beginnings = starts_within(absolute(folder) for folder in folders)
-    return every(where, near_to=near, after=after, before=before, camera=camera, folders=beginnings)
+    return Filters(where, near, after, before, camera, starts_within(absolute(folder) for folder in folders))

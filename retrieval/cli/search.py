@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterator
 
 import click
 
 from retrieval.cli import options
-from retrieval.cli.filters import condition, filters
+from retrieval.cli.filters import filters, stated
 from retrieval.errors import QueryError, RetrievalError
 
 
@@ -86,8 +88,8 @@ def command(
     With --in captions the results are captions, each with its image: those that the sources gave,
     if they were embedded by `retrieval index --with-captions`.
 
-    A `retrieval serve` of the same COLLECTION on this machine is asked what it can answer, if one
-    runs: it has everything loaded.
+    A `retrieval serve` of the same COLLECTION on this machine is asked, if one runs: it has
+    everything loaded. Only --rerank, and queries of stdin or a file, are searched for here.
     """
     from retrieval.cli.hits import Form
     from retrieval.query import parse_arguments
@@ -99,14 +101,15 @@ def command(
         raise click.UsageError("--weight is for a query among the arguments; in lines write 2:term.")
     parsed = parse_arguments(queries, weights) if lines is None else []  # complain before loading anything
     refinement = Refinement(min_score, dedup, diverse)
-    wanted = Wanted(k, within, condition(**filtered), fusion, templates, not no_calibration, refinement)
+    said = stated(**filtered)
+    wanted = Wanted(k, within, said.condition(), fusion, templates, not no_calibration, refinement)
     if not parsed and lines is None:
         _require_somebody_to_ask(html or open_it)
     hits, failed = None, []
     if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
         from retrieval.serve.client import ask_running
 
-        hits = ask_running(collection, parsed, wanted)
+        hits = ask_running(collection, parsed, wanted, said)
     if hits is None:
         from retrieval.collection import Collection
 
@@ -121,7 +124,7 @@ def command(
             hits = form.print(hits)
             _name_missed(opened, parsed, hits, wanted)
     else:
-        form.print(hits)
+        _name_missed(collection, parsed, form.print(hits), wanted)
     if html:
         _write_sheet(html, collection, hits)
     if open_it:
@@ -185,15 +188,26 @@ def _ask(collection, wanted, form) -> None:
 
 
 def _name_missed(collection, queries, hits, wanted, place="") -> None:
-    """Say on stderr which of the queries have no hits, and why."""
+    """Say on stderr which of the queries have no hits, and why.
+
+    collection  a path, where a server searched: only to see whether anything passes a filter it is opened here
+    """
     found = {hit.query for hit in hits}
     missed = dict.fromkeys(query.shown for query in queries if query.shown not in found)
-    if missed and wanted.where and not collection.allowed(wanted.where, wanted.within).any():
-        click.echo(f"{place}No image of {collection.path} passes the filter.", err=True)
+    if missed and wanted.where and _nothing_passes(collection, wanted):
+        path = getattr(collection, "path", collection)
+        click.echo(f"{place}No image of {path} passes the filter.", err=True)
     elif wanted.refinement.min_score is not None:
         for shown in missed:
             click.echo(f"{place}Nothing scores high enough for {shown!r}. See what comes nearest: leave out --min-score.",
                        err=True)
+
+
+def _nothing_passes(collection, wanted) -> bool:
+    from retrieval.collection import Collection
+
+    with Collection.open(collection) if isinstance(collection, Path) else nullcontext(collection) as opened:
+        return not opened.allowed(wanted.where, wanted.within).any()
 
 
 def _write_sheet(html, collection, hits) -> None:

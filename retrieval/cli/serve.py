@@ -15,6 +15,7 @@ from retrieval.cli import options
     "curl 'http://127.0.0.1:8000/search?q=a+dog+on+the+beach&k=3'",
     "curl 'http://127.0.0.1:8000/search?q=a+dog&where=taken+>=+2024-06'",
     "curl --data-binary @sofa.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/search?k=3'",
+    "curl --json '{\"queries\": [{\"text\": \"a dog\"}], \"min_score\": \"auto\"}' http://127.0.0.1:8000/search",
 ))
 @click.argument("collection", type=options.PATH)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
@@ -30,6 +31,20 @@ def command(collection, host, port, device, precision) -> None:
     the body; with where=FILTER only images that pass are found, see `retrieval search`. GET /info
     says what is searched, GET /health that the server is up. Answers are JSON, a hit as `retrieval
     search --json` prints it; an error is {"error": SENTENCE}.
+
+    \b
+    POST /search with Content-Type: application/json asks all that `retrieval
+    search` can, but --rerank:
+      queries     a list of {"text": WORDS}, {"id": ID}, {"image": BASE64}, and
+                  {"terms": [{"text": "car", "weight": 2}, {"id": ID}]}
+      in          "images" or "captions"
+      where, after, before, camera        as the options
+      near        [LATITUDE, LONGITUDE, KILOMETRES]
+      folders     a list of how paths begin, each with / at the end
+      k, fusion, templates, min_score, dedup, diverse     as the options
+      calibrated  true or false
+    and is answered {"answers": [{"query": ..., "hits": [...]}, ...]}, an answer
+    for each query, in order.
 
     Texts asked at the same time are encoded together. When `retrieval index` has changed the
     collection, the new state is searched. Ctrl-C or SIGTERM ends it, with status 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Sequence
+from typing import Any, Sequence
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,20 +16,24 @@ from starlette.routing import Route
 from retrieval.corpus import addresses
 from retrieval.errors import QueryError, RetrievalError
 from retrieval.query import Query, text_query
+from retrieval.serve.body import MAX_BODY, MAX_QUERIES, UPLOADED, read, refuse_large_k
 from retrieval.serve.searcher import Searcher
+from retrieval.types import Hit
+from retrieval.wanted import Wanted
 from retrieval.where import every
 
 log = logging.getLogger("retrieval")
 
-# What one request may ask, so that nobody keeps all others waiting.
-MAX_QUERIES = 64
-MAX_K = 1000
-MAX_BODY = 32 * 2**20  # bytes
-DECODED_AT_ONCE = 2  # images; a large one takes much memory
+DECODED_AT_ONCE = 2  # requests' images; a large one takes much memory
 
 
 def make_app(searcher: Searcher) -> Starlette:
-    """GET /search?q=WORDS&k=10&where=FILTER, POST /search with an image as the body, GET /info, GET /health."""
+    """GET /search?q=WORDS&k=10&where=FILTER, POST /search with an image as the body or with JSON, which may ask
+    all that `retrieval.serve.body` tells, GET /info, GET /health.
+
+    The first two are answered {"hits": [HIT, ...]}, query after query, JSON {"answers": [{"query": NAME,
+    "hits": [HIT, ...]}, ...]}, an answer for each query.
+    """
     decoding = asyncio.Semaphore(DECODED_AT_ONCE)
 
     async def search(request: Request) -> Response:
@@ -41,18 +45,35 @@ def make_app(searcher: Searcher) -> Starlette:
         # Never `parse`: it would tell strangers which files there are.
         return await answer(request, [text_query(text) for text in texts])
 
-    async def search_by_image(request: Request) -> Response:
-        if not request.headers.get("content-type", "").startswith("image/"):
-            raise HTTPException(415, "Send an image as the body, with a header such as Content-Type: image/jpeg.")
-        content = await _body(request)
+    async def search_by_body(request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            return await search_by_json(request)
+        if kind.startswith("image/"):
+            return await answer(request, await opened([Query(UPLOADED, await _body(request, "an image"))]))
+        raise HTTPException(415, "Send an image as the body, with a header such as Content-Type: image/jpeg, "
+                                 "or what to search as JSON, with Content-Type: application/json.")
+
+    async def search_by_json(request: Request) -> Response:
+        if request.query_params:
+            raise QueryError("Of a search in JSON everything stands in the body, and nothing behind /search.")
+        queries, wanted = await run_in_threadpool(read, await _body(request, "a search"))
+        if not all(query.is_text for query in queries):
+            queries = await opened(queries)
+        found = await asyncio.wrap_future(searcher.search(queries, wanted))
+        return JSONResponse({"answers": [
+            {"query": query.shown, "hits": _as_json(hits)} for query, hits in zip(queries, found)
+        ]})
+
+    async def opened(queries: Sequence[Query]) -> list[Query]:
         async with decoding:
-            query = await run_in_threadpool(searcher.image_query, content)
-        return await answer(request, [query])
+            return await run_in_threadpool(searcher.opened, queries)
 
     async def answer(request: Request, queries: Sequence[Query]) -> Response:
-        where = every(request.query_params.get("where"))
-        hits = await asyncio.wrap_future(searcher.search(queries, _k(request), where))
-        return JSONResponse({"hits": [{**hit.as_json(), **addresses.position(hit.path)} for hit in hits]})
+        wanted = Wanted(_k(request), where=every(request.query_params.get("where")))
+        refuse_large_k(wanted)
+        found = await asyncio.wrap_future(searcher.search(queries, wanted))
+        return JSONResponse({"hits": [hit for hits in found for hit in _as_json(hits)]})
 
     async def info(_: Request) -> Response:
         return JSONResponse(searcher.info)
@@ -63,7 +84,7 @@ def make_app(searcher: Searcher) -> Starlette:
     app = Starlette(
         routes=[
             Route("/search", search, methods=["GET"]),
-            Route("/search", search_by_image, methods=["POST"]),
+            Route("/search", search_by_body, methods=["POST"]),
             Route("/info", info),
             Route("/health", health),
         ],
@@ -81,17 +102,18 @@ def _k(request: Request) -> int | None:
     if written is None:
         return None
     try:
-        k = int(written)
+        return int(written)
     except ValueError:
         raise QueryError(f"k is {written!r}; it has to be a whole number.") from None
-    if k > MAX_K:
-        raise QueryError(f"k is {k}; this server gives at most {MAX_K} results a query.")
-    return k
 
 
-async def _body(request: Request) -> bytes:
+def _as_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
+    return [{**hit.as_json(), **addresses.position(hit.path)} for hit in hits]
+
+
+async def _body(request: Request, what: str) -> bytes:
     """At most MAX_BODY bytes are ever held, whatever the header says."""
-    too_large = HTTPException(413, f"The body is too large; send an image of at most {MAX_BODY // 2**20} MiB.")
+    too_large = HTTPException(413, f"The body is too large; send {what} of at most {MAX_BODY // 2**20} MiB.")
     if int(request.headers.get("content-length", 0)) > MAX_BODY:
         raise too_large
     content = bytearray()

@@ -10,13 +10,14 @@ import logging
 import queue
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any, Sequence
+from typing import Any, Callable, Hashable, Sequence
 
 from retrieval.collection import Collection
-from retrieval.conditions import Condition
+from retrieval.errors import QueryError
+from retrieval.images.limits import megapixels_of_environment
 from retrieval.manifest import Manifest
 from retrieval.query import Query, opened
 from retrieval.wanted import Wanted
@@ -26,15 +27,16 @@ log = logging.getLogger("retrieval")
 
 BATCH_QUERIES = 64  # answered at once, or as many as the last request of a batch brings
 LOOK_SECONDS = 1.0  # between two looks for a new state of the collection
-UPLOADED = "(uploaded)"  # what results call an image that has no name
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Asked:
+    """places: of its queries, among those that are embedded together."""
+
     queries: Sequence[Query]
-    k: int | None
-    where: Condition | None = None
-    answer: Future[list[Hit]] = field(default_factory=Future)
+    wanted: Wanted
+    places: Sequence[int] = ()
+    answer: Future[list[list[Hit]]] = field(default_factory=Future)
 
 
 class Searcher:
@@ -71,17 +73,29 @@ class Searcher:
         self._asked.put(None)  # wakes it
         self._thread.join()
 
-    def search(
-        self, queries: Sequence[Query], k: int | None = None, where: Condition | None = None
-    ) -> Future[list[Hit]]:
-        """What `Collection.search` returns for these queries, or raises."""
-        asked = _Asked(queries, k, where)
+    def search(self, queries: Sequence[Query], wanted: Wanted = Wanted()) -> Future[list[list[Hit]]]:
+        """The hits of each of these queries, as `Collection.answer` finds them, or what it raises."""
+        asked = _Asked(queries, wanted)
         self._asked.put(asked)
         return asked.answer
 
-    def image_query(self, content: bytes) -> Query:
-        """The query for an image file's content, decoded by the caller's thread. Raises QueryError."""
-        return opened(Query(UPLOADED, content), self._encoder)
+    def opened(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries with their images decoded, by the caller's thread.
+
+        Raises QueryError for one that cannot be read, and for too much to hold in memory.
+        """
+        encoder, megapixels = self._encoder, 0.0
+
+        def decoded(query: Query) -> Query:
+            nonlocal megapixels
+            query = opened(query, encoder)
+            if query.image is not None:
+                megapixels += query.image.width * query.image.height / 1e6
+                if megapixels > (most := megapixels_of_environment()):
+                    raise QueryError(f"The images have more than {most:g} megapixels together; send fewer.")
+            return replace(query, terms=tuple((weight, decoded(term)) for weight, term in query.terms))
+
+        return [decoded(query) for query in queries]
 
     @property
     def _encoder(self) -> Encoder:
@@ -118,29 +132,37 @@ class Searcher:
             pass
         return batch
 
-    def _answer(self, batch: list[_Asked]) -> None:
-        alike: dict[tuple[int | None, Condition | None], list[_Asked]] = {}
-        for asked in batch:
-            alike.setdefault((asked.k, asked.where), []).append(asked)
-        groups: list[tuple[int, Condition | None, list[_Asked]]] = []
-        for (k, where), group in alike.items():
-            try:
-                groups.append((self._collection.checked_k(k), where, group))
-            except Exception as error:
-                _tell(group, error)
-        try:
-            queries = [query for *_, group in groups for asked in group for query in asked.queries]
-            vectors = self._collection.query_vectors(queries)
-            for k, where, group in groups:
-                of_group = [query for asked in group for query in asked.queries]
-                wanted = Wanted(k, where=where)
-                answers = iter(self._collection.search_each(of_group, vectors[: len(of_group)], wanted))
-                vectors = vectors[len(of_group) :]
-                for asked in group:
-                    asked.answer.set_result([hit for _ in asked.queries for hit in next(answers)])
-        except Exception as error:  # of whatever kind: those who asked are told, the thread lives on
-            for *_, group in groups:
-                _tell(group, error)
+    def _answer(self, batch: Sequence[_Asked]) -> None:
+        _together(batch, lambda asked: asked.wanted, self._check)
+        _together(batch, lambda asked: (asked.wanted.templates, asked.wanted.fusion), self._embed)
+
+    def _check(self, alike: Sequence[_Asked]) -> None:
+        wanted = alike[0].wanted
+        k = self._collection.checked_k(wanted.k, wanted.within)
+        for asked in alike:
+            asked.wanted = replace(wanted, k=k)
+
+    def _embed(self, alike: Sequence[_Asked]) -> None:
+        queries = [query for asked in alike for query in asked.queries]
+        vectors = self._collection.query_vectors(queries, alike[0].wanted)
+        places = iter(range(len(queries)))
+        for asked in alike:
+            asked.places = [next(places) for _ in asked.queries]
+
+        def find(part: Sequence[_Asked]) -> None:
+            self._find(part, vectors[[place for asked in part for place in asked.places]])
+
+        _together(alike, lambda asked: asked.wanted, find)
+
+    def _find(self, alike: Sequence[_Asked], vectors: Any) -> None:
+        wanted = alike[0].wanted
+        queries = [query for asked in alike for query in asked.queries]
+        answers: list[list[Hit]] = [[] for _ in queries]
+        if not wanted.where or self._collection.allowed(wanted.where, wanted.within).any():
+            answers = self._collection.search_each(queries, vectors, wanted)
+        each = iter(answers)
+        for asked in alike:
+            asked.answer.set_result([next(each) for _ in asked.queries])
 
     def _open(self) -> None:
         """Open the collection as it is on disk, with the encoder at hand if that is still its own."""
@@ -182,7 +204,28 @@ class Searcher:
                 log.warning("Still serving the state before: %s", error)
 
 
-def _tell(group: Sequence[_Asked], error: Exception) -> None:
-    for asked in group:
+def _together(
+    batch: Sequence[_Asked], alike: Callable[[_Asked], Hashable], do: Callable[[Sequence[_Asked]], None]
+) -> None:
+    """Do something with all those at once that are alike and not answered yet."""
+    groups: dict[Hashable, list[_Asked]] = {}
+    for asked in batch:
         if not asked.answer.done():
-            asked.answer.set_exception(error)
+            groups.setdefault(alike(asked), []).append(asked)
+    for group in groups.values():
+        _apart(group, do)
+
+
+def _apart(group: Sequence[_Asked], do: Callable[[Sequence[_Asked]], None]) -> None:
+    """A query that cannot be asked fails all that is done with it: by halves until only its own asker is told."""
+    try:
+        do(group)
+    except Exception as error:  # of whatever kind: those who asked are told, the thread lives on
+        if isinstance(error, QueryError) and len(group) > 1:
+            half = len(group) // 2
+            _apart(group[:half], do)
+            _apart(group[half:], do)
+            return
+        for asked in group:
+            if not asked.answer.done():
+                asked.answer.set_exception(error)

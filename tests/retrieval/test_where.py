@@ -9,7 +9,7 @@ from retrieval.catalog import Catalog
 from retrieval.documents import Document, FileState
 from retrieval.errors import QueryError
 from retrieval.images import ImageFacts
-from retrieval.where import every, near, parse
+from retrieval.where import Filters, every, near, parse
 
 PARIS, LONDON, FIJI, POLE = (48.8584, 2.2945), (51.5007, -0.1246), (-17.0, 179.9), (89.9, 0.0)
 # id: size, local time of the file, width, height, taken, camera, place, captions
@@ -144,6 +144,8 @@ def test_all_options_together(catalog):
     assert passing(catalog, every(after="2024-07-01", before="2025")) == {BRIDGE}
     assert passing(catalog, every(parse("width = 10"), near_to=(89, 0, 200))) == {NORTH}
     assert every() is None
+    said = Filters("width < 2000", (48.85, 2.29, 500), "2024-06", "2024-07", "pixel", ("/photos/",))
+    assert passing(catalog, said.condition()) == {TOWER} and Filters().condition() is None
 
 
 @pytest.mark.parametrize("value", ["x' OR 1=1 --", "'; DROP TABLE documents; --", "\\", "?"])

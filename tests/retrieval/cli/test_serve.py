@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("uvicorn")
 
 
-def test_serves_until_it_is_told_to_end(run, collection, monkeypatch):
+def test_serves_until_it_is_told_to_end(run, collection, photo_folder, monkeypatch):
     command = [sys.executable, "-m", "retrieval", "serve", str(collection), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -31,9 +31,22 @@ def test_serves_until_it_is_told_to_end(run, collection, monkeypatch):
                     run(*command, "--no-server")
                 with pytest.raises(TypeError):  # not what the server runs with
                     run(*command, "--precision", "float32")
-                for more in (["--min-score", "0.99"], ["--where", "width > 100000"]):  # notes of it are made here
+                some = run(*command, "--where", "width > 500", "--in-folder", photo_folder, "--diverse")
+                assert (some.err, len(some.objects)) == ("", 4)
+                high = run(*command, "--min-score", "0.99")
+                assert (high.out, high.err.splitlines()) == ("", [
+                    f"Nothing scores high enough for {query!r}. See what comes nearest: leave out --min-score."
+                    for query in ("a cat", "a rocket")])
+                for more in (["--where", "width > 100000"], ["--rerank", "builtin"]):  # has to be looked at here
                     with pytest.raises(TypeError):
                         run(*command, *more)
+            with monkeypatch.context() as nothing_is_searched:
+                nothing_is_searched.setattr("retrieval.collection.Collection.answer", None)
+                for more in ([], ["--min-score", "0.99"]):
+                    none = run(*command, "--where", "width > 100000", *more)
+                    assert (none.out, none.err) == ("", f"No image of {collection} passes the filter.\n")
+                high = run(*command, "--where", "width > 500", "--min-score", "0.99")
+                assert len(high.err.splitlines()) == 2 and high.err.startswith("Nothing scores high enough for 'a cat'.")
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=60)
         finally:

@@ -11,6 +11,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from retrieval.corpus.tables import TableOptions
+from retrieval.demo import CAPTIONS
 from retrieval.maintain import Options, index_sources
 
 pytest.importorskip("uvicorn")
@@ -78,6 +80,15 @@ class Server:
         assert status == 200, content
         return content["hits"]
 
+    def search_for(self, *queries, **said):
+        """What is answered to a search in JSON: each query's hits."""
+        status, content = self.ask_json({"queries": queries, **said})
+        assert status == 200, content
+        return [answer["hits"] for answer in content["answers"]]
+
+    def ask_json(self, said):
+        return self.ask("/search", "POST", json.dumps(said), Content_Type="application/json")
+
     def wait_for(self, **facts):
         """Until /info says so."""
         late = time.monotonic() + PATIENCE
@@ -100,9 +111,10 @@ def served_photos(tmp_path_factory, sample_photos):
 
 @pytest.fixture(scope="session")
 def served_collection(served_photos):
-    """Every sample photo, embedded by the built-in encoder. Never change it."""
+    """Every sample photo with its captions, embedded by the built-in encoder. Never change it."""
     path = served_photos.parent / "photos.collection"
-    index_sources([served_photos], path, Options("builtin", "cpu", "float32"))
+    options = Options("builtin", "cpu", "float32", captions=True)
+    index_sources([CAPTIONS], path, options, tables=TableOptions(images=served_photos))
     return path
 
 

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,14 @@ def assert_same(answered, expected):
     """Hits as JSON are those of `Collection.search`, up to float32 rounding of the score."""
     assert [{**hit, "score": 0} for hit in answered] == [{**hit.as_json(), "score": 0} for hit in expected]
     assert [hit["score"] for hit in answered] == pytest.approx([hit.score for hit in expected], abs=2e-6)
+
+
+def assert_alike(answered, expected):
+    """The same where hits have a relevance, which is rounded, too."""
+    assert [{**hit, "relevance": 0} for hit in answered] == [
+        {**hit.as_json(), "relevance": 0, "score": pytest.approx(hit.score, abs=2e-6)} for hit in expected]
+    assert [hit.get("relevance") for hit in answered] == [
+        hit.relevance and pytest.approx(hit.relevance, abs=1e-3) for hit in expected]
 
 
 class TestSearch:
@@ -86,6 +96,122 @@ class TestSearch:
         for text in (str(served_photos / "rocket.jpg"), str(tmp_path / "secret.jpg"), "sofa.jpg", "a\0b"):
             [hit] = server.search(text, k=1)
             assert hit["query"] == text and hit["score"] < 0.9
+
+
+RED = "2:a red motorcycle + id:coffee.png - a person"
+
+
+def terms(*weighted):
+    return [{"weight": weight, **one} for weight, one in weighted]
+
+
+RED_TERMS = terms((2, {"text": "a red motorcycle"}), (1, {"id": "coffee.png"}), (-1, {"text": "a person"}))
+
+
+class TestSearchInJson:
+    @pytest.mark.parametrize(("query", "same", "said"), [
+        ({"text": "a cat"}, "a cat", {}),
+        ({"text": "a cat"}, "a cat", {"k": 15, "calibrated": False}),
+        ({"text": "cat"}, "cat", {"templates": "on"}),
+        ({"text": "cat"}, "cat", {"templates": "off"}),
+        ({"text": "cat"}, "cat", {"templates": "auto"}),
+        ({"id": "rocket.jpg"}, "id:rocket.jpg", {"k": 5}),
+        ({"terms": RED_TERMS, "shown": RED}, RED, {}),
+        *(({"terms": terms((2, {"text": "a cat"}), (1, {"text": "a rocket"})), "shown": "2:a cat + a rocket"},
+           "2:a cat + a rocket", {"fusion": fusion}) for fusion in ("sum", "product", "slerp")),
+        ({"text": "a cat"}, "a cat", {"where": "width > 500 and height < 500"}),
+        ({"text": "a cat"}, "a cat", {"where": "width > 1000000"}),
+        ({"text": "a cat"}, "a cat", {"where": "width > 1000000", "min_score": "auto", "dedup": 0.9, "diverse": 0.5}),
+        ({"text": "a cat"}, "a cat", {"in": "captions", "k": 12}),
+        ({"id": "coffee.png"}, "id:coffee.png", {"in": "captions", "where": "id ~ coffee"}),
+        ({"text": "a cat"}, "a cat", {"k": 15, "min_score": 0.1}),
+        ({"text": "a cat"}, "a cat", {"min_score": "auto"}),
+        ({"text": "a cat"}, "a cat", {"dedup": 0.8, "diverse": 0.2, "k": 6}),
+        ({"text": "a cat"}, "a cat", {"diverse": 0}),
+    ])
+    def test_what_is_wanted_is_what_collection_search_finds(self, server, collection, query, same, said):
+        within = {"within" if name == "in" else name: value for name, value in said.items()}
+        [hits] = server.search_for(query, **said)
+        assert_alike(hits, collection.search(same, **within))
+
+    def test_each_of_these_ways_matters(self, server):
+        """Or the test above would not notice one that is not heeded."""
+        def order(query, **said):
+            return [(hit["id"], hit["score"]) for hit in server.search_for(query, k=15, **said)[0]]
+
+        cat, both = {"text": "cat"}, {"terms": terms((2, {"text": "a cat"}), (1, {"text": "a rocket"}))}
+        plain = order(cat, templates="off")
+        ways = [{"calibrated": False}, {"templates": "on"}, {"min_score": 0.1}, {"min_score": "auto"}, {"diverse": 0.2}]
+        assert [way for way in ways if order(cat, **{"templates": "off", **way}) == plain] == []
+        assert len({tuple(order(both, fusion=fusion)) for fusion in ("sum", "product", "slerp")}) == 3
+
+    def test_images_alone_and_as_terms(self, server, collection, served_photos):
+        cat, rocket = (str(served_photos / name) for name in ("chelsea.png", "rocket.jpg"))
+        images = [{"image": b64encode(Path(one).read_bytes()).decode(), "shown": one} for one in (cat, rocket)]
+        both = f"{cat} + 0.5:{rocket} - id:coffee.png"
+        bare = [{"image": one["image"]} for one in images]
+        mixed = terms((1, bare[0]), (0.5, bare[1]), (-1, {"id": "coffee.png"}))
+        found = server.search_for(*images, {"terms": mixed, "shown": both}, {"text": "a cat"}, k=4)
+        for hits, same in zip(found, (cat, rocket, both, "a cat"), strict=True):
+            assert_alike(hits, collection.search(same, 4))
+        [hits] = server.search_for(bare[0], k=1)
+        assert (hits[0]["query"], hits[0]["id"]) == ("(uploaded)", "chelsea.png")
+
+    def test_within_folders(self, server, collection, served_photos):
+        [hits] = server.search_for({"text": "a cat"}, folders=[f"{served_photos}/"], k=2)
+        assert_alike(hits, collection.search("a cat", 2))
+        assert server.search_for({"text": "a cat"}, folders=[f"{served_photos}/2019/"]) == [[]]
+
+    def test_each_query_has_an_answer_of_its_own(self, server, collection):
+        """Two of the same words, and one without hits between two with."""
+        texts = ["a cat", "tax law of 1871", "a rocket", "a cat"]
+        best = [hit.score for hit in collection.search(texts, 1)]
+        least = (best[1] + min(best[0], best[2])) / 2
+        assert best[1] < least
+        status, content = server.ask_json({"queries": [{"text": text} for text in texts], "k": 2, "min_score": least})
+        answers = content["answers"]
+        assert status == 200 and [answer["query"] for answer in answers] == texts
+        assert answers[1]["hits"] == [] and answers[0] == answers[3] != answers[2]
+        for text, answer in zip(texts, answers):
+            assert_alike(answer["hits"], collection.search(text, 2, min_score=least))
+
+    @pytest.mark.parametrize(("said", "sentence"), [
+        ({"queries": [{"id": "no.jpg"}]}, "There is no image with the id no.jpg in "),
+        ({"queries": [{"terms": terms((1, {"text": "a"}), (-1, {"text": "a"}))}]},
+         "1:a + -1:a: The terms of the query cancel each other out. Give them other weights."),
+        ({"queries": [{"terms": terms((-1, {"text": "a"}))}], "fusion": "product"}, "-1:a: A product cannot subtract."),
+        ({"queries": [{"id": "coffee.png"}], "min_score": "auto"}, "id:coffee.png is not of words alone"),
+        ({"queries": [{"text": "a"}], "in": "texts"}, "There is nothing called 'texts' to search in"),
+        ({"queries": [{"text": "a"}], "in": "captions", "dedup": 0.9}, "Captions are not reranked"),
+        ({"queries": [{"text": "a"}], "k": 0}, "k is 0; ask for at least 1 result."),
+        ({"queries": [{"text": "a"}], "k": 900}, "k is 900, but "),
+        ({"queries": [{"image": "YSBkb2c="}]}, "The query image (uploaded): not an image in a format that can be read."),
+        ({"queries": [{"terms": terms((1, {"image": ""}))}]}, "The query image (uploaded): the file is empty."),
+        ({"queries": [{"text": "a"}], "file": "/etc/passwd"}, "There is nothing called 'file' to a search; use "),
+    ])
+    def test_what_was_asked_wrongly(self, server, said, sentence):
+        status, content = server.ask_json(said)
+        assert status == 400 and content["error"].startswith(sentence)
+
+    def test_a_text_is_never_a_file(self, server, served_photos, tmp_path):
+        for text in (str(served_photos / "rocket.jpg"), str(tmp_path / "secret.jpg"), "id:no.jpg", "a - a", "a\0b"):
+            [[hit]] = server.search_for({"text": text}, k=1)
+            assert hit["query"] == text and hit["score"] < 0.9
+
+    def test_all_of_it_stands_in_the_body(self, server):
+        asked = server.ask("/search?k=3", "POST", '{"queries": [{"text": "a"}]}', Content_Type="application/json")
+        assert asked == (400, {"error": "Of a search in JSON everything stands in the body, and nothing behind /search."})
+        asked = server.ask("/search", "POST", '{"queries"', Content_Type="Application/JSON; charset=utf-8")
+        assert asked[0] == 400 and asked[1]["error"].startswith("The body is no JSON: ")
+
+    def test_too_much_to_hold_in_memory(self, server, served_photos, monkeypatch):
+        monkeypatch.setenv("RETRIEVAL_MAX_MEGAPIXELS", "0.5")
+        image = {"image": b64encode((served_photos / "chelsea.png").read_bytes()).decode()}  # 0.135 megapixels
+        assert len(server.search_for(*[image] * 3, k=1)) == 3
+        status, content = server.ask_json({"queries": [{"terms": [image] * 2}, image, image]})
+        assert status == 400 and content["error"].endswith("more than 0.5 megapixels together; send fewer.")
+        asked = server.ask("/search", "POST", Content_Type="application/json", Content_Length=str(room.MAX_BODY + 1))
+        assert asked == (413, {"error": "The body is too large; send a search of at most 32 MiB."})
 
 
 class TestInfo:

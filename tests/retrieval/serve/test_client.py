@@ -5,14 +5,16 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
 from retrieval.query import parse
-from retrieval.wanted import Wanted
 from retrieval.serve import client, running
+from retrieval.wanted import AUTO, Refinement, Wanted
+from retrieval.where import Filters
 
 
 @pytest.fixture
@@ -24,6 +26,33 @@ def expected(served_collection, builtin_encoder):
                     for hit in opened.search(queries, k)]
 
     return expected
+
+
+@pytest.mark.parametrize(("query", "said", "wanted"), [
+    ("2:red car + id:coffee.png - truck", Filters(), Wanted(4)),
+    ("2:red car + id:coffee.png", Filters(), Wanted(4, fusion="slerp")),
+    ("id:rocket.jpg", Filters(), Wanted(4)),
+    ("2:a cat + {photos}/rocket.jpg - {photos}/coffee.png", Filters(), Wanted(4, templates="on")),
+    ("cat", Filters("width > 400", near=None, folders=("/",)), Wanted(4, templates="off", calibrated=False)),
+    ("a cat", Filters(after="2024"), Wanted(4)),
+    ("a cat", Filters(), Wanted(4, within="captions")),
+    ("a cat", Filters("height > 100"), Wanted(4, refinement=Refinement(AUTO, 0.9, 0.5))),
+])
+def test_everything_but_reranking_is_asked(server, served_collection, served_photos, builtin_encoder, query, said, wanted):
+    queries = [parse(query.format(photos=served_photos)), parse("a rocket")]
+    wanted = replace(wanted, where=said.condition())
+    with Collection.open(served_collection, encoder=builtin_encoder) as opened:
+        right = opened.answer(queries, wanted)
+    hits = client.ask_running(served_collection, queries, wanted, said)
+    assert [replace(hit, score=0, relevance=None) for hit in hits] == [replace(hit, score=0, relevance=None) for hit in right]
+    for hit, one in zip(hits, right):
+        assert hit.score == pytest.approx(one.score, abs=2e-6)
+        assert hit.relevance == (one.relevance and pytest.approx(one.relevance, abs=1e-3))
+
+
+def test_a_filter_that_cannot_be_told_is_not_left_out(server, served_collection):
+    wanted = Wanted(2, where=Filters("width > 100").condition())
+    assert client.ask_running(served_collection, [parse("a cat")], wanted) is None
 
 
 def asked(path, queries, k):
@@ -50,14 +79,16 @@ def test_a_collection_is_known_by_any_of_its_paths(server, served_collection, mo
 
 def test_the_command_asks_and_loads_nothing_heavy(server, served_collection, expected):
     code = (
-        "import sys; from retrieval.cli import cli; cli(['search', sys.argv[1], 'a cat', '-k', '2', '--json'], "
+        "import sys; from retrieval.cli import cli; cli(['search', *sys.argv[1:], '-k', '2', '--json'], "
         "standalone_mode=False); print([one for one in ('numpy', 'faiss', 'sqlite3') if one in sys.modules])"
     )
-    run = subprocess.run([sys.executable, "-c", code, served_collection], capture_output=True, text=True, check=True)
-    *hits, loaded = run.stdout.splitlines()
-    found = [json.loads(hit) for hit in hits]
-    assert [(hit["query"], hit["rank"], hit["id"], hit["path"], hit["score"]) for hit in found] == expected(["a cat"], 2)
-    assert loaded == "[]"
+    refined = ["--where", "width > 1", "--min-score=-1", "--dedup", "--diverse=1"]
+    for arguments, query in ((["a cat"], "a cat"), (["2:a cat + id:coffee.png", *refined], "2:a cat + id:coffee.png")):
+        command = [sys.executable, "-c", code, served_collection, *arguments]
+        *hits, loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        found = [json.loads(hit) for hit in hits]
+        assert [(hit["query"], hit["rank"], hit["id"], hit["path"], hit["score"]) for hit in found] == expected([query], 2)
+        assert loaded == "[]"
 
 
 def test_mistakes_are_left_to_whoever_asked(server, served_collection):
@@ -66,6 +97,8 @@ def test_mistakes_are_left_to_whoever_asked(server, served_collection):
     broken = served_collection.parent / "broken.jpg"
     broken.write_bytes(b"no picture")
     assert asked(served_collection, [str(broken)], 1) is None
+    assert asked(served_collection, ["a cat", "id:no.jpg"], 1) is None
+    assert asked(served_collection, ["a - a"], 1) is None
 
 
 def test_none_is_asked_when_none_runs(changing, server):
