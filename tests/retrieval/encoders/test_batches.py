@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval.encoders.batches import Batches, is_shortage
+from retrieval.encoders.batches import AT_ONCE, Batches, images_at_once, is_shortage
 from retrieval.errors import EncoderError
 
 SHORTAGES = [
@@ -41,7 +41,9 @@ def sizes(builtin_encoder, monkeypatch):
         return embed(pixels)
 
     monkeypatch.setattr(builtin_encoder._model, "encode_image", embed_few)
-    monkeypatch.setattr(builtin_encoder, "_batches", Batches(builtin_encoder.device, "builtin"))
+    batches = Batches(builtin_encoder.device, "builtin")
+    batches.at_once = AT_ONCE
+    monkeypatch.setattr(builtin_encoder, "_batches", batches)
     return tried
 
 
@@ -82,6 +84,17 @@ def test_other_errors_are_not_taken_for_it(builtin_encoder, prepared, sizes):
     with pytest.raises(RuntimeError, match="is invalid for input"):
         builtin_encoder.encode_prepared(prepared)
     assert sizes == [13]
+
+
+def test_a_cpu_takes_few_at_once(builtin_encoder, prepared, sizes, monkeypatch):
+    """Two for each thread; what comes out is the same."""
+    expected = builtin_encoder.encode_prepared(prepared[:5])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert images_at_once(torch.device("cpu")) == 2 and images_at_once(torch.device("cuda")) == AT_ONCE
+    monkeypatch.setattr(builtin_encoder, "_batches", Batches(torch.device("cpu"), "builtin"))
+    sizes.clear()
+    np.testing.assert_allclose(builtin_encoder.encode_prepared(prepared[:5]), expected, atol=1e-6)
+    assert sizes == [2, 2, 1]
 
 
 def test_what_torch_really_says():

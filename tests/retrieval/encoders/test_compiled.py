@@ -100,6 +100,7 @@ def test_an_encoder_with_it_agrees_with_one_without(tiny_model, tiny_encoder, mo
     encoder = load_encoder(f"local-dir:{tiny_model}", device="cpu", precision="float32", compile=True)
     backend = Backend(side=32)
     encoder._compiled = Compiled(encoder._model.encode_image, encoder.name, backend)
+    encoder._batches.at_once = 5
     photos = [Image.new("RGB", (40, 32), (shade, 255 - shade, 90)) for shade in range(0, 250, 50)]
     for _ in range(3):
         np.testing.assert_allclose(encoder.encode_images(photos), tiny_encoder.encode_images(photos), atol=1e-5)
