@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from shutil import rmtree
+from shutil import disk_usage, rmtree
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
@@ -137,7 +137,11 @@ class KeptViews:
         for other in self._folder.glob("*"):
             if other != own:
                 rmtree(other, ignore_errors=True)
-        return [self._view(own / f"view-{view}.npy", pairs, view, progress) for view in range(views)]
+        paths = [own / f"view-{view}.npy" for view in range(views)]
+        return [
+            self._view(path, pairs, view, sum(not one.exists() for one in paths), progress)
+            for view, path in enumerate(paths)
+        ]
 
     def _key(self, pairs: Pairs) -> str:
         """Of all that decides what the files hold."""
@@ -148,37 +152,38 @@ class KeptViews:
             key.update(f"{photo.name} {photo.digest} {allows_flip(texts)}\n".encode())
         return key.hexdigest()[:16]
 
-    def _view(self, path: Path, pairs: Pairs, view: int, progress: Callable[[int], None]) -> torch.Tensor:
+    def _view(
+        self, path: Path, pairs: Pairs, view: int, missing: int, progress: Callable[[int], None]
+    ) -> torch.Tensor:
+        """missing: views still to be made, this one included."""
         if path.exists():
             progress(len(pairs.photos))
         else:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as beside:
-                    self._write(pairs, view, beside, progress)
+                    self._write(pairs, view, missing, beside, progress)
             except OSError as error:
                 raise TrainingError(
                     f"{path} cannot be written ({error}). Make room, or leave --views out: then nothing is kept."
                 ) from error
         return torch.from_numpy(np.load(path, mmap_mode="c"))
 
-    def _write(self, pairs: Pairs, view: int, path: Path, progress: Callable[[int], None]) -> None:
+    def _write(self, pairs: Pairs, view: int, missing: int, path: Path, progress: Callable[[int], None]) -> None:
         flips = [allows_flip(texts) for texts in pairs.captions]
-        n, rows = len(pairs.photos), None
-        with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="augment") as pool:
+        n = len(pairs.photos)
+        # Row by row, and never mapped: where the disk is full, writing to a mapped file kills the process.
+        with path.open("wb") as file, ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="augment") as pool:
             for start in range(0, n, _BATCH):
                 part = slice(start, start + _BATCH)
                 pixels = list(pool.map(lambda photo, flip: self._pixels(photo, flip, view), pairs.photos[part], flips[part]))
                 said = self._front(torch.stack(pixels))
-                if rows is None:
-                    with path.open("wb") as file:  # under a name without .npy, which numpy would add
-                        np.lib.format.write_array_header_2_0(
-                            file, {"descr": "<f2", "fortran_order": False, "shape": (n, *said.shape[1:])})
-                        offset = file.tell()
-                    rows = np.memmap(path, "<f2", "r+", offset, (n, *said.shape[1:]))
-                rows[part] = said
+                if start == 0:
+                    _refuse_too_many(path.parent, missing, n, missing * n * said[0].nbytes)
+                    np.lib.format.write_array_header_2_0(
+                        file, {"descr": "<f2", "fortran_order": False, "shape": (n, *said.shape[1:])})
+                file.write(said.astype("<f2", copy=False).data)
                 progress(len(said))
-        rows.flush()
 
     def _pixels(self, photo: Photo, flip: bool, view: int) -> torch.Tensor:
         chance = Random(f"{self._seed}/{view}/{photo.name}")  # whatever thread makes it
@@ -193,3 +198,13 @@ class KeptViews:
         if not torch.isfinite(said).all():
             raise TrainingError("A frozen layer of the image tower says more than float16 can hold. Leave --views out.")
         return said.contiguous().cpu().numpy()
+
+
+def _refuse_too_many(folder: Path, views: int, photos: int, needed: int) -> None:
+    """Raises TrainingError if the disk has fewer bytes free than that."""
+    free = disk_usage(folder).free
+    if needed > free:
+        raise TrainingError(
+            f"Views of {photos:,} photos, {views} of each, take {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are "
+            "free. Make room, keep fewer --views, or leave --views out: then nothing is kept."
+        )

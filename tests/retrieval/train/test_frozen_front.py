@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 
 from retrieval.errors import TrainingError
 from retrieval.train.augment import NONE
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
-from retrieval.train.frozen_front import frozen_front, rest_of
+from retrieval.train.frozen_front import KeptViews, frozen_front, rest_of
 from retrieval.train.learner import Settings
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.train.processes import Processes
@@ -116,6 +118,31 @@ def test_stopped_before_its_first_step(quarters, tmp_path):
         train(quarters, tmp_path, plan, watcher=watcher)
     (folder,) = (tmp_path / "checkpoints" / "views").iterdir()
     assert [one.name for one in folder.iterdir()] == ["view-0.npy"]
+
+
+def test_views_that_the_disk_cannot_hold_are_refused_at_once(quarters, tmp_path, monkeypatch):
+    seen = []
+    front = frozen_front(made("test_resnet"), Tuning(image=1), (32, 32))
+    views = KeptViews(front, tmp_path, PreprocessCfg(size=32), augmentation=NONE, seed=0, device=torch.device("cpu"))
+    row = front.layers(PIXELS)[0].numel() * 2  # bytes
+    monkeypatch.setattr("retrieval.train.frozen_front.disk_usage", lambda folder: SimpleNamespace(free=3 * 72 * row - 1))
+    needed = f"{3 * 72 * row / 1e9:.1f} GB"
+    with pytest.raises(TrainingError, match=f"Views of 72 photos, 3 of each, take {needed} in .* where {needed} are free. Make room"):
+        views.of(quarters, 3, seen.append)
+    assert not seen and not [one for one in tmp_path.rglob("*") if one.is_file()]
+    assert [len(one) for one in views.of(quarters, 2, seen.append)] == [72, 72]
+
+
+def test_a_views_file_grows_as_it_is_made(quarters, tmp_path):
+    """So a full disk is an error at the photo that has no room; one that is mapped would kill the process."""
+    front = frozen_front(made("test_resnet"), Tuning(image=1), (32, 32))
+    views = KeptViews(front, tmp_path, PreprocessCfg(size=32), augmentation=NONE, seed=0, device=torch.device("cpu"))
+    sizes = []
+    (whole,) = views.of(quarters, 1, lambda count: sizes.append(sum(one.stat().st_size for one in tmp_path.rglob("*.tmp"))))
+    (path,) = tmp_path.rglob("view-0.npy")
+    first, last = sizes
+    assert first < path.stat().st_size * 0.95 and last <= path.stat().st_size
+    np.testing.assert_array_equal(np.load(path), whole)
 
 
 def test_a_photo_that_cannot_be_read_is_named(quarters, tmp_path):
