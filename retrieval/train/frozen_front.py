@@ -49,9 +49,13 @@ def frozen_front(model: nn.Module, tuning: Tuning, size: tuple[int, int]) -> Fro
     does: a transformer adds positions between its layers.
     """
     visual = make_trainable(deepcopy(model), tuning).visual.float().eval()
-    pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, 3, *size, generator=chance) * 2 - 1
     frozen = sum(one.numel() for one in visual.parameters() if not one.requires_grad)
     with torch.no_grad():
+        for name, one in visual.named_parameters():
+            if ".lora_B" in name:  # an adapter that adds nothing yet would not be missed
+                one.normal_(0, 0.1, generator=chance)
         chain, wanted = _before_learning(visual, pixels)
         for end in range(len(chain), max(0, len(chain) - _MOST_PARTS), -1):
             names = tuple(chain[:end])
@@ -94,10 +98,11 @@ def _before_learning(visual: nn.Module, pixels: torch.Tensor) -> tuple[list[str]
 
 
 def _frozen_parts(module: nn.Module, above: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The largest parts in which nothing learns, by name."""
+    """The largest parts in which nothing learns, and that no adapter changes, by name."""
     for name, child in module.named_children():
         if any(one.requires_grad for one in child.parameters()):
-            yield from _frozen_parts(child, f"{above}{name}.")
+            if not (hasattr(child, "base_layer") or hasattr(child, "parametrizations")):  # peft's adapters, ours
+                yield from _frozen_parts(child, f"{above}{name}.")
         else:
             yield f"{above}{name}", child
 
