@@ -51,7 +51,7 @@ def frozen_front(model: nn.Module, tuning: Tuning, size: tuple[int, int]) -> Fro
     visual = make_trainable(deepcopy(model), tuning).visual.float().eval()
     chance = torch.Generator().manual_seed(0)
     pixels = torch.rand(2, 3, *size, generator=chance) * 2 - 1
-    frozen = sum(one.numel() for one in visual.parameters() if not one.requires_grad)
+    frozen = sum(one.numel() for _, part in _frozen_parts(visual) for one in part.parameters())
     with torch.no_grad():
         for name, one in visual.named_parameters():
             if ".lora_B" in name:  # an adapter that adds nothing yet would not be missed

@@ -34,15 +34,17 @@ def made(name, pool="avg"):
     ("test_resnet", 1, "trunk.layer3"),
     ("test_efficientnet", 3, "trunk.blocks.1"),
     ("test_convnext", 2, None),
+    ("test_resnet", Tuning(image=1, lora=4), "trunk.layer3"),  # the largest weights lie under adapters
 ])
 def test_both_parts_give_what_the_tower_gives(name, groups, last):
     model = made(name)
-    front = frozen_front(model, Tuning(image=groups), (32, 32))
+    tuning = groups if isinstance(groups, Tuning) else Tuning(image=groups)
+    front = frozen_front(model, tuning, (32, 32))
     with torch.no_grad():
         whole = model.visual(PIXELS)
         torch.testing.assert_close(rest_of(model.visual, front.names)(front.layers(PIXELS)), whole)
     assert last is None or front.names[-1] == last
-    learning = {one for one, tensor in make_trainable(made(name), Tuning(image=groups)).visual.named_parameters() if tensor.requires_grad}
+    learning = {one for one, tensor in make_trainable(made(name), tuning).visual.named_parameters() if tensor.requires_grad}
     assert not any(one.startswith(f"{layer}.") for one in learning for layer in front.names)
 
 
