@@ -122,17 +122,14 @@ def train_dual_encoder(
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
-    if not processes.is_first:
-        processes.from_first(True)  # what the first one keeps, the others read
-    kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
-    front = None
-    if kept is None and plan.views:
-        front = _front(trainee, plan)
-        views = KeptViews(front, checkpoints.folder / "views", training_preprocessing(preprocessing, plan),
-                          augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
-        kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
-    if processes.is_first:
-        processes.from_first(True)
+    with processes.in_turn():
+        kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
+        front = None
+        if kept is None and plan.views:
+            front = _front(trainee, plan)
+            views = KeptViews(front, checkpoints.folder / "views", training_preprocessing(preprocessing, plan),
+                              augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
+            kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
