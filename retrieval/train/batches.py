@@ -59,7 +59,7 @@ class Batches:
     def __init__(
         self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
         augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
-        kept: Sequence[torch.Tensor] | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
+        kept: Sequence[np.ndarray] | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
         for_gpu: bool = False,
     ):
         """
@@ -140,7 +140,7 @@ class Batches:
             image = self._pairs.photos[photo].open(self._at_least)
             pixels = self._prepare(self._augmentation.image(image, allows_flip(texts), chance))
         else:
-            pixels = self._kept[chance.randrange(len(self._kept))][photo]
+            pixels = torch.from_numpy(np.array(self._kept[chance.randrange(len(self._kept))][photo]))
         return _Sample(
             photo,
             pixels,

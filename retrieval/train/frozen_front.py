@@ -60,7 +60,7 @@ def frozen_front(model: nn.Module, tuning: Tuning, size: tuple[int, int]) -> Fro
         for end in range(len(chain), max(0, len(chain) - _MOST_PARTS), -1):
             names = tuple(chain[:end])
             front = FrozenFront(names, nn.Sequential(*map(visual.get_submodule, names)))
-            if 2 * sum(one.numel() for one in front.layers.parameters()) < frozen:
+            if 2 * sum(one.numel() for one in front.layers.parameters()) < max(1, frozen):
                 return None
             if _gives(lambda: rest_of(visual, names)(front.layers(pixels)), wanted):
                 return front
@@ -132,8 +132,8 @@ class KeptViews:
         self._augmentation, self._seed = augmentation, seed
         self._at_least = round(input_size(preprocessing) / augmentation.crop**0.5)
 
-    def of(self, pairs: Pairs, views: int, progress: Callable[[int], None]) -> list[torch.Tensor]:
-        """One tensor a view, (n, channels, height, width) float16, mapped from disk.
+    def of(self, pairs: Pairs, views: int, progress: Callable[[int], None]) -> list[np.ndarray]:
+        """One array a view, (n, channels, height, width) float16, mapped from disk: it may be larger than memory.
 
         Raises TrainingError that names a photo that cannot be read, where the disk is full, or where a layer says
         what float16 cannot hold.
@@ -159,7 +159,7 @@ class KeptViews:
 
     def _view(
         self, path: Path, pairs: Pairs, view: int, missing: int, progress: Callable[[int], None]
-    ) -> torch.Tensor:
+    ) -> np.ndarray:
         """missing: views still to be made, this one included."""
         if path.exists():
             progress(len(pairs.photos))
@@ -172,7 +172,7 @@ class KeptViews:
                 raise TrainingError(
                     f"{path} cannot be written ({error}). Make room, or leave --views out: then nothing is kept."
                 ) from error
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        return np.load(path, mmap_mode="r")
 
     def _write(self, pairs: Pairs, view: int, missing: int, path: Path, progress: Callable[[int], None]) -> None:
         flips = [allows_flip(texts) for texts in pairs.captions]

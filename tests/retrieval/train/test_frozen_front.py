@@ -12,6 +12,7 @@ from open_clip.transform import PreprocessCfg
 
 from retrieval.errors import TrainingError
 from retrieval.train.augment import NONE
+from retrieval.train.batches import Batches
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
 from retrieval.train.frozen_front import KeptViews, frozen_front, rest_of
 from retrieval.train.learner import Settings
@@ -75,6 +76,12 @@ def test_the_rest_has_the_towers_own_weights_and_statistics():
 ])
 def test_none_where_there_is_none(name, pool, tuning):
     assert frozen_front(made(name, pool), tuning, (32, 32)) is None
+
+
+def test_none_of_layers_without_weights():
+    model = made("test_resnet")
+    model.visual.trunk.conv1 = torch.nn.Sequential(torch.nn.Identity(), model.visual.trunk.conv1)
+    assert frozen_front(model, Tuning(), (32, 32)) is None
 
 
 PLAN = Plan(
@@ -155,6 +162,18 @@ def test_a_views_file_grows_as_it_is_made(quarters, tmp_path):
     first, last = sizes
     assert first < path.stat().st_size * 0.95 and last <= path.stat().st_size
     np.testing.assert_array_equal(np.load(path), whole)
+
+
+def test_views_are_only_read_and_batches_have_copies(quarters, tmp_path):
+    """What is mapped to be written to, though only in memory, must not be larger than memory."""
+    front = frozen_front(made("test_resnet"), Tuning(image=1), (32, 32))
+    views = KeptViews(front, tmp_path, PreprocessCfg(size=32), augmentation=NONE, seed=0, device=torch.device("cpu"))
+    kept = views.of(quarters, 2, lambda count: None)
+    assert all(isinstance(one, np.memmap) and one.mode == "r" for one in kept)
+    batch = next(Batches(quarters, None, batch_size=8, seed=0, kept=kept).epoch(0))
+    for row, photo in zip(batch.pixels.numpy(), batch.photos.tolist()):
+        assert any(np.array_equal(row, one[photo]) for one in kept)
+    batch.pixels.zero_()
 
 
 def test_a_photo_that_cannot_be_read_is_named(quarters, tmp_path):
