@@ -174,16 +174,16 @@ def _left(output: Path, checkpoints: Checkpoints, outcome: Outcome) -> str:
 
 def _kept_outputs(
     trainee: Trainee, pairs: Pairs, learned: Pairs, plan: Plan, device: str, watcher: Watcher
-) -> torch.Tensor | None:
-    """(views, learned photos, width) of a frozen image tower that ends in a projection; else None."""
+) -> list[np.ndarray] | None:
+    """For each view (learned photos, width) float16 of a frozen image tower that ends in a projection; else None."""
     if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
         return None
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     seen = partial(watcher.saw, "Tower outputs")
     # Of all photos, though some are held out: then what is kept serves whatever is held out.
-    views = np.stack([outputs.of_photos(pairs, view, seen) for view in range(plan.views_of_frozen_tower)])
     places = {photo.name: place for place, photo in enumerate(pairs.photos)}
-    return torch.from_numpy(views[:, [places[photo.name] for photo in learned.photos]]).float()
+    chosen = [places[photo.name] for photo in learned.photos]
+    return [outputs.of_photos(pairs, view, seen)[chosen] for view in range(plan.views_of_frozen_tower)]
 
 
 def _front(trainee: Trainee, plan: Plan) -> FrozenFront:
