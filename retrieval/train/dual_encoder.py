@@ -32,6 +32,7 @@ from retrieval.train.loop import Ended, Progress, fit
 from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
 from retrieval.train.pairs import Pairs, hold_out
 from retrieval.train.processes import Processes
+from retrieval.train.rehearsal import rehearse
 from retrieval.train.starting import Start, Trainee, start_model
 from retrieval.train.trainable import Tuning, plain_state
 from retrieval.train.validation import Recalls, Validation
@@ -121,6 +122,7 @@ def train_dual_encoder(
     state = _found(output, checkpoints, resume, restart, processes.is_first)
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
+    rehearse(trainee.encoder.model, learned, settings, plan.tuning, world=processes.world, size=plan.train_size)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
     with processes.in_turn():
         kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)

@@ -110,7 +110,7 @@ def _frozen_parts(module: nn.Module, above: str = "") -> Iterator[tuple[str, nn.
 def _gives(run: Callable[[], torch.Tensor], wanted: torch.Tensor) -> bool:
     try:
         found = run()
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):  # shapes that do not fit, as they please
+    except Exception:  # towers raise as they please where shapes do not fit
         return False
     return isinstance(found, torch.Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
 
