@@ -70,6 +70,7 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     (["--resume"], "--resume means nothing where only projections learn"),
     (["--no-flip"], "--no-flip means nothing where only projections learn"),
     (["--train-image", "none", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
+    (["--train-image", "0", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
     (["--train-image", "none", "--no-flip"], "--no-flip means nothing where the image tower is frozen"),
     (["--model", "builtin", "--views", 3], "--views means nothing where the image tower runs anew in each epoch"),
 ])
