@@ -106,13 +106,21 @@ def _refuse_unfit(kind, given) -> None:
         raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing {_WHERE[kind]}.")
     if kind != "towers" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
-    if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views"}):
-        kept = _keeps_outputs(given)
-        learns_whole = given.get("train_image", "all") == "all"
-        idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"} if learns_whole else set()))
-        if idle:
-            how = "is frozen and runs once over --views of each photo" if kept else "runs anew in each epoch"
+    if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views", "compile"}):
+        idle, how = _idle(given)
+        if idle := sorted(idle & set(given)):
             raise click.UsageError(f"{_as_typed(idle[0], given)} means nothing where the image tower {how}.")
+
+
+def _idle(given) -> tuple[set[str], str]:
+    """Options that do nothing to an image tower that learns, or is kept, in the way that was said; and that way."""
+    if _keeps_outputs(given):
+        return train_options.OF_PHOTOS | {"compile"}, "is frozen and runs once over --views of each photo"
+    if given.get("train_image", "all") == "all":
+        return {"views"}, "runs anew in each epoch"
+    if "views" in given:
+        return {"compile"}, "learns from what its frozen layers said of --views of each photo"
+    return set(), ""
 
 
 def _as_typed(name, given) -> str:

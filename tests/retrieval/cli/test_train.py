@@ -72,6 +72,9 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     (["--train-image", "none", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
     (["--train-image", "0", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
     (["--train-image", "none", "--no-flip"], "--no-flip means nothing where the image tower is frozen"),
+    (["--train-image", "none", "--compile"], "--compile means nothing where the image tower is frozen and runs once"),
+    (["--train-image", 1, "--views", 2, "--compile"], "--compile means nothing where the image tower learns from what its "
+     "frozen layers said of --views of each photo"),
     (["--model", "builtin", "--views", 3], "--views means nothing where the image tower runs anew in each epoch"),
 ])
 def test_options_that_would_do_nothing(run, demo_photos, tmp_path, options, said):
