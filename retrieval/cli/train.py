@@ -41,7 +41,8 @@ from retrieval.cli import options, train_options
               "keeps more general vocabulary, 0 learns from your captions alone.")
 @click.option("--views", type=click.IntRange(min=1),
               help="Augmented copies of each photo that frozen layers of the image tower run over once, instead of in "
-              "each epoch.  [default: 8 where the whole tower is frozen; else photos are augmented anew]")
+              "each epoch.  [default: 8 where the whole tower in front of a linear projection is frozen; else photos are "
+              "augmented anew]")
 @click.option("--changes-only", is_flag=True,
               help="Write only what differs from the packaged towers, as the built-in encoder ships.")
 @click.option("--epsilon", type=click.FloatRange(min=0, min_open=True), metavar="E",

@@ -48,8 +48,8 @@ class Plan:
     train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
     teacher     an encoder to learn from too, named as `--model`
     views       augmented copies of each photo that the image tower's frozen layers run over once, and not in
-                every epoch. Where the whole tower is frozen, 8 if None, the photo itself included; where only
-                its last groups learn, None for photos augmented anew in each epoch
+                every epoch. Where the whole tower is frozen, and its projection is a linear map, 8 if None, the
+                photo itself included; anywhere else None is for photos augmented anew in each epoch
     """
 
     start: Start
