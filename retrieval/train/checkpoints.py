@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, output: Path, run: dict[str, Any]):
         self.folder = output / "checkpoints"
         self._run = run
-        self.last, self.best = self.folder / "last.pt", self.folder / "best.pt"
+        self.last, self.best, self.views = (self.folder / name for name in ("last.pt", "best.pt", "views"))
 
     def save(self, state: dict[str, Any]) -> None:
         """Raises TrainingError where it cannot be written; the one before is then still there."""

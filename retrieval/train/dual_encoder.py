@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Callable
 
 import numpy as np
@@ -129,9 +130,11 @@ def train_dual_encoder(
         front = None
         if kept is None and plan.views:
             front = _front(trainee, plan)
-            views = KeptViews(front, checkpoints.folder / "views", training_preprocessing(preprocessing, plan),
+            views = KeptViews(front, checkpoints.views, training_preprocessing(preprocessing, plan),
                               augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
             kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
+        else:
+            rmtree(checkpoints.views, ignore_errors=True)  # of another run
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,

@@ -123,7 +123,7 @@ class KeptViews:
         device: torch.device,
     ):
         """
-        folder         to keep files in; those of other data, settings or weights are removed from it
+        folder         to keep files in; what this run does not use is removed from it
         preprocessing  of what is learned from, its size included
         """
         self._layers = front.layers.to(device, memory_format=torch.channels_last).eval()
@@ -139,10 +139,12 @@ class KeptViews:
         what float16 cannot hold.
         """
         own = self._folder / self._key(pairs)
+        paths = [own / f"view-{view}.npy" for view in range(views)]
         for other in self._folder.glob("*"):
             if other != own:
                 rmtree(other, ignore_errors=True)
-        paths = [own / f"view-{view}.npy" for view in range(views)]
+        for other in set(own.glob("*")).difference(paths):
+            other.unlink()
         return [
             self._view(path, pairs, view, sum(not one.exists() for one in paths), progress)
             for view, path in enumerate(paths)

@@ -127,6 +127,13 @@ def test_each_view_is_another_and_what_is_kept_is_used_again(quarters, tmp_path)
     train(pairs, tmp_path, dataclasses.replace(plan, augmentation=NONE))  # other views: the first ones are in the way
     assert len(reads) == 2 * 72 and not folder.exists()
 
+    reads.clear()
+    train(pairs, tmp_path, dataclasses.replace(plan, augmentation=NONE, views=1))
+    (folder,) = (tmp_path / "checkpoints" / "views").iterdir()
+    assert not reads and [one.name for one in folder.iterdir()] == ["view-0.npy"]
+    train(pairs, tmp_path, dataclasses.replace(PLAN, settings=dataclasses.replace(PLAN.settings, epochs=1)))
+    assert not (tmp_path / "checkpoints" / "views").exists()
+
 
 def test_stopped_before_its_first_step(quarters, tmp_path):
     """The views that are whole stay."""
