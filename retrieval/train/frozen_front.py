@@ -152,7 +152,7 @@ class KeptViews:
 
     def _key(self, pairs: Pairs) -> str:
         """Of all that decides what the files hold."""
-        key = hashlib.sha256(repr((self._preprocessing, self._augmentation, self._seed)).encode())
+        key = hashlib.sha256(repr((self._preprocessing, self._augmentation, self._seed, self._layers)).encode())
         for name, one in self._layers.state_dict().items():
             key.update(name.encode() + one.cpu().contiguous().numpy().tobytes())
         for photo, texts in zip(pairs.photos, pairs.captions):

@@ -14,7 +14,7 @@ from retrieval.errors import TrainingError
 from retrieval.train.augment import NONE
 from retrieval.train.batches import Batches
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
-from retrieval.train.frozen_front import KeptViews, frozen_front, rest_of
+from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front, rest_of
 from retrieval.train.learner import Settings
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.train.processes import Processes
@@ -169,6 +169,17 @@ def test_a_views_file_grows_as_it_is_made(quarters, tmp_path):
     first, last = sizes
     assert first < path.stat().st_size * 0.95 and last <= path.stat().st_size
     np.testing.assert_array_equal(np.load(path), whole)
+
+
+def test_layers_without_weights_tell_views_apart(quarters, tmp_path):
+    layers = [torch.nn.Conv2d(3, 2, 4, stride=4).requires_grad_(False)]
+    found = []
+    for last in (torch.nn.ReLU(), torch.nn.Sigmoid()):
+        front = FrozenFront(("0", "1"), torch.nn.Sequential(*layers, last))
+        views = KeptViews(front, tmp_path, PreprocessCfg(size=32), augmentation=NONE, seed=0, device=torch.device("cpu"))
+        found.append(np.array(views.of(quarters, 1, lambda count: None)[0]))
+    relu, sigmoid = found
+    assert (relu == 0).any() and (sigmoid > 0).all()
 
 
 def test_views_are_only_read_and_batches_have_copies(quarters, tmp_path):
