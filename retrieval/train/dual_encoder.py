@@ -26,7 +26,7 @@ from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
-from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front
+from retrieval.train.frozen_front import KeptViews, frozen_front
 from retrieval.train.journal import Epoch, Journal, Step, draw_curves
 from retrieval.train.learner import Learner, Settings
 from retrieval.train.loop import Ended, Progress, fit
@@ -125,16 +125,16 @@ def train_dual_encoder(
     trainee = for_loss(start_model(plan.start), settings.loss)
     rehearse(trainee.encoder.model, learned, settings, plan.tuning, world=processes.world, size=plan.train_size)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
+    front: tuple[str, ...] = ()
     with processes.in_turn():
         kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
-        front = None
         if kept is None and plan.views:
-            front = _front(trainee, plan)
-            views = KeptViews(front, checkpoints.views, training_preprocessing(preprocessing, plan),
-                              augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
-            kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
+            front, kept = _kept_views(trainee, learned, plan, checkpoints.views, device, watcher)
         else:
             rmtree(checkpoints.views, ignore_errors=True)  # of another run
+    if resolve_device(device).type == "cuda":  # the peak is to be that of learning
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
@@ -149,7 +149,7 @@ def train_dual_encoder(
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
     learner = Learner(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
-        processes=processes, teacher=taught, kept_front=front.names if front else (),
+        processes=processes, teacher=taught, kept_front=front,
     )
     progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
@@ -191,15 +191,21 @@ def _kept_outputs(
     return [outputs.of_photos(pairs, view, seen)[chosen] for view in range(plan.views_of_frozen_tower)]
 
 
-def _front(trainee: Trainee, plan: Plan) -> FrozenFront:
-    size = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan).size
+def _kept_views(
+    trainee: Trainee, learned: Pairs, plan: Plan, folder: Path, device: str, watcher: Watcher
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Names of the frozen layers in front, and what they say of each view. The layers themselves are let go."""
+    preprocessing = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan)
+    size = preprocessing.size
     front = frozen_front(trainee.encoder.model, plan.tuning, (size, size) if isinstance(size, int) else size)
     if front is None:
         raise TrainingError(
             "Views are kept of what frozen layers in front say, and this image tower has none that can be taken "
             "apart from those that learn. Leave --views out."
         )
-    return front
+    views = KeptViews(front, folder, preprocessing, augmentation=plan.augmentation, seed=plan.settings.seed,
+                      device=resolve_device(device))
+    return front.names, views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
 
 
 def for_loss(trainee: Trainee, loss: str) -> Trainee:

@@ -1,7 +1,9 @@
 """Frozen layers in front run once: the same tower in two parts, the same steps, and files that are used again."""
 
 import dataclasses
+import gc
 import json
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 
 from retrieval.errors import TrainingError
+from retrieval.train import dual_encoder
 from retrieval.train.augment import NONE
 from retrieval.train.batches import Batches
 from retrieval.train.dual_encoder import Plan, Watcher, train_dual_encoder
@@ -192,6 +195,26 @@ def test_views_are_only_read_and_batches_have_copies(quarters, tmp_path):
     for row, photo in zip(batch.pixels.numpy(), batch.photos.tolist()):
         assert any(np.array_equal(row, one[photo]) for one in kept)
     batch.pixels.zero_()
+
+
+def test_the_front_is_gone_when_learning_begins(quarters, tmp_path, monkeypatch):
+    """It would stay in a GPU's memory."""
+    layers = []
+
+    def found(*given):
+        front = frozen_front(*given)
+        layers.append(weakref.ref(front.layers))
+        return front
+
+    def learner(*given, kept_front, **options):
+        gc.collect()
+        assert kept_front[-1] == "trunk.layer3" and [one() for one in layers] == [None]
+        raise TrainingError("as far as this test goes")
+
+    monkeypatch.setattr(dual_encoder, "frozen_front", found)
+    monkeypatch.setattr(dual_encoder, "Learner", learner)
+    with pytest.raises(TrainingError, match="as far as this test goes"):
+        train(quarters, tmp_path, dataclasses.replace(PLAN, views=1))
 
 
 def test_a_photo_that_cannot_be_read_is_named(quarters, tmp_path):
