@@ -84,6 +84,7 @@ class Checkpoints:
             version = content["format"]
         except Exception as error:  # torch, zipfile and pickle raise as they please
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason.partition(". ")[0].rstrip(".")  # torch goes on with advice to programmers
             raise TrainingError(
                 f"{path} is damaged ({reason[:200]}). Remove it, or begin anew with --restart."
             ) from error
