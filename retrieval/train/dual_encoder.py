@@ -132,9 +132,6 @@ def train_dual_encoder(
             front, kept = _kept_views(trainee, learned, plan, checkpoints.views, device, watcher)
         else:
             rmtree(checkpoints.views, ignore_errors=True)  # of another run
-    if resolve_device(device).type == "cuda":  # the peak is to be that of learning
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
@@ -147,6 +144,9 @@ def train_dual_encoder(
     validation = None
     if apart.photos and processes.is_first:
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
+    if resolve_device(device).type == "cuda":  # the peak is to be that of learning
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     learner = Learner(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
         processes=processes, teacher=taught, kept_front=front,
