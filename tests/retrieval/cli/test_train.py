@@ -130,6 +130,18 @@ def test_frozen_towers_of_another_kind_learn_in_the_other_loop(run, demo_photos,
         "visual.proj", "text_projection", "logit_scale"}
 
 
+def test_the_last_layers_learn_from_views(run, demo_photos, tmp_path):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--image-tower", "test_resnet:none",
+               "--text-tower", "gru", "--train-image", 1, "--train-text", "none", "--views", 2, "--dim", 16, "--epochs", 1,
+               "--train-size", 64, "--train-batch-size", 8, "--held-out", 3, "--json")
+    assert done.status == 0, done.err
+    (said,) = done.objects
+    assert (said["photos"], said["held_out"], said["steps"]) == (16, 3, 2) and said["loss"] > 0
+    (kept,) = (tmp_path / "model" / "checkpoints" / "views").iterdir()
+    assert sorted(one.name for one in kept.iterdir()) == ["view-0.npy", "view-1.npy"]
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["views"] == 2
+
+
 @pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute
 @pytest.mark.parametrize("options", [[], ["--train-image", "none", "--views", "2"]], ids=["whole", "frozen"])
 def test_two_processes(demo_photos, tiny_model, tmp_path, options):

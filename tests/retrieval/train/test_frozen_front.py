@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 from open_clip.transform import PreprocessCfg
+from safetensors.torch import load_file
 
 from retrieval.errors import TrainingError
 from retrieval.train import dual_encoder
@@ -105,6 +106,26 @@ def test_steps_are_those_without(quarters, tmp_path):
               for name in ("anew", "kept")]
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
     assert kept.steps == anew.steps == 6 and kept.loss < losses[0][0] - 0.01
+
+
+FROZEN_TEXT = dataclasses.replace(
+    PLAN, tuning=Tuning(image=1, text=0, keep_statistics=True), augmentation=dataclasses.replace(NONE, crop=0.5), views=2)
+
+
+def test_chunks_of_views_give_the_steps_of_whole_batches(quarters, tmp_path):
+    whole = train(quarters, tmp_path / "whole", FROZEN_TEXT)
+    chunked = dataclasses.replace(FROZEN_TEXT, settings=dataclasses.replace(FROZEN_TEXT.settings, chunk=7))
+    assert train(quarters, tmp_path / "chunked", chunked).loss == pytest.approx(whole.loss, rel=1e-4)
+
+
+def test_resumed_within_an_epoch_as_if_it_had_never_stopped(quarters, tmp_path):
+    train(quarters, tmp_path / "whole", FROZEN_TEXT)
+    asked = iter([False] * (2 * 2 + 3) + [True])  # 72 photos of each view by 64, then steps: 3 an epoch
+    stopped = train(quarters, tmp_path / "parts", FROZEN_TEXT, watcher=Watcher(stop=lambda: next(asked)))
+    assert stopped.interrupted and (stopped.steps, stopped.epochs) == (4, 1)
+    assert train(quarters, tmp_path / "parts", FROZEN_TEXT, resume=True).steps == 6
+    one, other = (load_file(tmp_path / name / "open_clip_model.safetensors") for name in ("whole", "parts"))
+    assert set(one) == set(other) and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_each_view_is_another_and_what_is_kept_is_used_again(quarters, tmp_path):
