@@ -109,8 +109,8 @@ def _refuse_unfit(kind, given) -> None:
         raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
     if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views", "compile"}):
         idle, how = _idle(given)
-        if idle := sorted(idle & set(given)):
-            raise click.UsageError(f"{_as_typed(idle[0], given)} means nothing where the image tower {how}.")
+        if unfit := sorted(idle & set(given)):
+            raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing where the image tower {how}.")
 
 
 def _idle(given) -> tuple[set[str], str]:

@@ -72,8 +72,11 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Around what is written to disk once and read by all: the first process goes first, then the first one of
-        each other machine, which may have a disk of its own, then the rest."""
+        """Around what one process writes to disk and the others find there.
+
+        The first process goes first, then the first one of each other machine, which may have a disk of its own,
+        then the rest.
+        """
         turn = 0 if self.is_first else 1 if self.device_index == 0 else 2
         for _ in range(turn):
             self._wait()

@@ -74,6 +74,11 @@ def test_what_the_first_one_has_is_handed_out(steps):
     assert [step["first"] for step in steps] == [True, True, False]
 
 
+def test_they_take_turns(steps):
+    _, first, second = steps
+    assert first["turn"][1] <= second["turn"][0]  # one clock for all processes
+
+
 def test_gathering_joins_parts_of_different_lengths(steps):
     alone, first, second = steps
     assert first["owners"] == second["owners"] == alone["owners"] == [0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 7, 7]
