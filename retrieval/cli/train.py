@@ -41,7 +41,8 @@ from retrieval.cli import options, train_options
               "keeps more general vocabulary, 0 learns from your captions alone.")
 @click.option("--views", type=click.IntRange(min=1),
               help="Augmented copies of each photo that frozen layers of the image tower run over once, instead of in "
-              "each epoch.  [default: 8 where the whole tower is frozen; else photos are augmented anew]")
+              "each epoch.  [default: 8 where the whole tower in front of a linear projection is frozen; else photos are "
+              "augmented anew]")
 @click.option("--changes-only", is_flag=True,
               help="Write only what differs from the packaged towers, as the built-in encoder ships.")
 @click.option("--epsilon", type=click.FloatRange(min=0, min_open=True), metavar="E",
@@ -106,13 +107,21 @@ def _refuse_unfit(kind, given) -> None:
         raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing {_WHERE[kind]}.")
     if kind != "towers" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError(f"Several processes (torchrun) mean nothing {_WHERE[kind]}.")
-    if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views"}):
-        kept = _keeps_outputs(given)
-        learns_whole = given.get("train_image", "all") == "all"
-        idle = sorted(set(given) & (train_options.OF_PHOTOS if kept else {"views"} if learns_whole else set()))
-        if idle:
-            how = "is frozen and runs once over --views of each photo" if kept else "runs anew in each epoch"
-            raise click.UsageError(f"{_as_typed(idle[0], given)} means nothing where the image tower {how}.")
+    if kind == "towers" and set(given) & (train_options.OF_PHOTOS | {"views", "compile"}):
+        idle, how = _idle(given)
+        if unfit := sorted(idle & set(given)):
+            raise click.UsageError(f"{_as_typed(unfit[0], given)} means nothing where the image tower {how}.")
+
+
+def _idle(given) -> tuple[set[str], str]:
+    """Options that do nothing to an image tower that learns, or is kept, in the way that was said; and that way."""
+    if _keeps_outputs(given):
+        return train_options.OF_PHOTOS | {"compile"}, "is frozen and runs once over --views of each photo"
+    if given.get("train_image", "all") == "all":
+        return {"views"}, "runs anew in each epoch"
+    if "views" in given:
+        return {"compile"}, "learns from what its frozen layers said of --views of each photo"
+    return set(), ""
 
 
 def _as_typed(name, given) -> str:

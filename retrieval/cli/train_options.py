@@ -13,11 +13,11 @@ class _Share(click.ParamType):
     name = "share"
 
     def convert(self, value, parameter, context):
-        if value in ("all", "none") or isinstance(value, int):
+        if value in ("all", "none"):
             return value
-        if not value.isdecimal():
+        if not str(value).isdecimal():
             self.fail(f"{value!r} is neither all, none nor a number of layer groups.", parameter, context)
-        return int(value)
+        return int(value) or "none"
 
 
 _SHARE = _Share()

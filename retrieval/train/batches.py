@@ -59,7 +59,7 @@ class Batches:
     def __init__(
         self, pairs: Pairs, prepare: Callable[[Image.Image], Any], *, batch_size: int, seed: int,
         augmentation: Augmentation = NONE, captions_per_photo: int = 1, at_least: int | None = None,
-        kept: Sequence[torch.Tensor] | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
+        kept: Sequence[np.ndarray] | None = None, rank: int = 0, world: int = 1, threads: int | None = None,
         for_gpu: bool = False,
     ):
         """
@@ -77,15 +77,7 @@ class Batches:
 
         Raises TrainingError if there are too few photos for a step, or only one caption for all.
         """
-        n, together = len(pairs.photos), batch_size * world
-        if n < together:
-            wanted = f"a batch of {together:,}"
-            if world > 1:
-                wanted = f"the {together:,} that {world} processes with {batch_size:,} each take in a step"
-            advice = "Take a smaller batch" + (", or fewer processes" if world > 1 else "")
-            raise TrainingError(f"{n:,} photos are fewer than {wanted}. {advice}.")
-        refuse_equal_captions(pairs)
-        self.steps = n // together
+        self.steps = steps_in_epoch(pairs, batch_size, world)
         self._pairs, self._prepare, self._augmentation = pairs, prepare, augmentation
         self._batch_size, self._captions_per_photo = batch_size, captions_per_photo
         # A crop is to have as many pixels to spare as the whole would.
@@ -140,7 +132,7 @@ class Batches:
             image = self._pairs.photos[photo].open(self._at_least)
             pixels = self._prepare(self._augmentation.image(image, allows_flip(texts), chance))
         else:
-            pixels = self._kept[chance.randrange(len(self._kept))][photo]
+            pixels = torch.from_numpy(np.array(self._kept[chance.randrange(len(self._kept))][photo]))
         return _Sample(
             photo,
             pixels,
@@ -166,6 +158,19 @@ class Batches:
             owners += [place] * len(sample.texts)
         return Batch(torch.tensor(photos), pixels, texts, torch.tensor(captions), torch.tensor(owners),
                      kept=self._kept is not None)
+
+
+def steps_in_epoch(pairs: Pairs, batch_size: int, world: int = 1) -> int:
+    """Raises TrainingError as `Batches` does."""
+    n, together = len(pairs.photos), batch_size * world
+    if n < together:
+        wanted = f"a batch of {together:,}"
+        if world > 1:
+            wanted = f"the {together:,} that {world} processes with {batch_size:,} each take in a step"
+        advice = "Take a smaller batch" + (", or fewer processes" if world > 1 else "")
+        raise TrainingError(f"{n:,} photos are fewer than {wanted}. {advice}.")
+    refuse_equal_captions(pairs)
+    return n // together
 
 
 def made_ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, output: Path, run: dict[str, Any]):
         self.folder = output / "checkpoints"
         self._run = run
-        self.last, self.best = self.folder / "last.pt", self.folder / "best.pt"
+        self.last, self.best, self.views = (self.folder / name for name in ("last.pt", "best.pt", "views"))
 
     def save(self, state: dict[str, Any]) -> None:
         """Raises TrainingError where it cannot be written; the one before is then still there."""
@@ -84,6 +84,7 @@ class Checkpoints:
             version = content["format"]
         except Exception as error:  # torch, zipfile and pickle raise as they please
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason.partition(". ")[0].rstrip(".")  # torch goes on with advice to programmers
             raise TrainingError(
                 f"{path} is damaged ({reason[:200]}). Remove it, or begin anew with --restart."
             ) from error

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Callable
 
 import numpy as np
@@ -25,13 +26,14 @@ from retrieval.train import losses, model_folder, teacher
 from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
-from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front
+from retrieval.train.frozen_front import KeptViews, frozen_front
 from retrieval.train.journal import Epoch, Journal, Step, draw_curves
 from retrieval.train.learner import Learner, Settings
 from retrieval.train.loop import Ended, Progress, fit
 from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
 from retrieval.train.pairs import Pairs, hold_out
 from retrieval.train.processes import Processes
+from retrieval.train.rehearsal import rehearse
 from retrieval.train.starting import Start, Trainee, start_model
 from retrieval.train.trainable import Tuning, plain_state
 from retrieval.train.validation import Recalls, Validation
@@ -47,8 +49,8 @@ class Plan:
     train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
     teacher     an encoder to learn from too, named as `--model`
     views       augmented copies of each photo that the image tower's frozen layers run over once, and not in
-                every epoch. Where the whole tower is frozen, 8 if None, the photo itself included; where only
-                its last groups learn, None for photos augmented anew in each epoch
+                every epoch. Where the whole tower is frozen, and its projection is a linear map, 8 if None, the
+                photo itself included; anywhere else None is for photos augmented anew in each epoch
     """
 
     start: Start
@@ -121,18 +123,15 @@ def train_dual_encoder(
     state = _found(output, checkpoints, resume, restart, processes.is_first)
     torch.manual_seed(settings.seed)
     trainee = for_loss(start_model(plan.start), settings.loss)
+    rehearse(trainee.encoder.model, learned, settings, plan.tuning, world=processes.world, size=plan.train_size)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
-    if not processes.is_first:
-        processes.from_first(True)  # what the first one keeps, the others read
-    kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
-    front = None
-    if kept is None and plan.views:
-        front = _front(trainee, plan)
-        views = KeptViews(front, checkpoints.folder / "views", training_preprocessing(preprocessing, plan),
-                          augmentation=plan.augmentation, seed=settings.seed, device=resolve_device(device))
-        kept = views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
-    if processes.is_first:
-        processes.from_first(True)
+    front: tuple[str, ...] = ()
+    with processes.in_turn():
+        kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
+        if kept is None and plan.views:
+            front, kept = _kept_views(trainee, learned, plan, checkpoints.views, device, watcher)
+        else:
+            rmtree(checkpoints.views, ignore_errors=True)  # of another run
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
@@ -145,9 +144,12 @@ def train_dual_encoder(
     validation = None
     if apart.photos and processes.is_first:
         validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
+    if resolve_device(device).type == "cuda":  # the peak is to be that of learning
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     learner = Learner(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
-        processes=processes, teacher=taught, kept_front=front.names if front else (),
+        processes=processes, teacher=taught, kept_front=front,
     )
     progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,
@@ -177,27 +179,33 @@ def _left(output: Path, checkpoints: Checkpoints, outcome: Outcome) -> str:
 
 def _kept_outputs(
     trainee: Trainee, pairs: Pairs, learned: Pairs, plan: Plan, device: str, watcher: Watcher
-) -> torch.Tensor | None:
-    """(views, learned photos, width) of a frozen image tower that ends in a projection; else None."""
+) -> list[np.ndarray] | None:
+    """For each view (learned photos, width) float16 of a frozen image tower that ends in a projection; else None."""
     if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
         return None
     outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
     seen = partial(watcher.saw, "Tower outputs")
     # Of all photos, though some are held out: then what is kept serves whatever is held out.
-    views = np.stack([outputs.of_photos(pairs, view, seen) for view in range(plan.views_of_frozen_tower)])
     places = {photo.name: place for place, photo in enumerate(pairs.photos)}
-    return torch.from_numpy(views[:, [places[photo.name] for photo in learned.photos]]).float()
+    chosen = [places[photo.name] for photo in learned.photos]
+    return [outputs.of_photos(pairs, view, seen)[chosen] for view in range(plan.views_of_frozen_tower)]
 
 
-def _front(trainee: Trainee, plan: Plan) -> FrozenFront:
-    size = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan).size
+def _kept_views(
+    trainee: Trainee, learned: Pairs, plan: Plan, folder: Path, device: str, watcher: Watcher
+) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Names of the frozen layers in front, and what they say of each view. The layers themselves are let go."""
+    preprocessing = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan)
+    size = preprocessing.size
     front = frozen_front(trainee.encoder.model, plan.tuning, (size, size) if isinstance(size, int) else size)
     if front is None:
         raise TrainingError(
             "Views are kept of what frozen layers in front say, and this image tower has none that can be taken "
             "apart from those that learn. Leave --views out."
         )
-    return front
+    views = KeptViews(front, folder, preprocessing, augmentation=plan.augmentation, seed=plan.settings.seed,
+                      device=resolve_device(device))
+    return front.names, views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
 
 
 def for_loss(trainee: Trainee, loss: str) -> Trainee:

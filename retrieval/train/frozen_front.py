@@ -12,7 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from shutil import rmtree
+from shutil import disk_usage, rmtree
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
@@ -49,14 +49,18 @@ def frozen_front(model: nn.Module, tuning: Tuning, size: tuple[int, int]) -> Fro
     does: a transformer adds positions between its layers.
     """
     visual = make_trainable(deepcopy(model), tuning).visual.float().eval()
-    pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    frozen = sum(one.numel() for one in visual.parameters() if not one.requires_grad)
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, 3, *size, generator=chance) * 2 - 1
+    frozen = sum(one.numel() for _, part in _frozen_parts(visual) for one in part.parameters())
     with torch.no_grad():
+        for name, one in visual.named_parameters():
+            if ".lora_B" in name:  # an adapter that adds nothing yet would not be missed
+                one.normal_(0, 0.1, generator=chance)
         chain, wanted = _before_learning(visual, pixels)
         for end in range(len(chain), max(0, len(chain) - _MOST_PARTS), -1):
             names = tuple(chain[:end])
             front = FrozenFront(names, nn.Sequential(*map(visual.get_submodule, names)))
-            if 2 * sum(one.numel() for one in front.layers.parameters()) < frozen:
+            if 2 * sum(one.numel() for one in front.layers.parameters()) < max(1, frozen):
                 return None
             if _gives(lambda: rest_of(visual, names)(front.layers(pixels)), wanted):
                 return front
@@ -94,10 +98,11 @@ def _before_learning(visual: nn.Module, pixels: torch.Tensor) -> tuple[list[str]
 
 
 def _frozen_parts(module: nn.Module, above: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The largest parts in which nothing learns, by name."""
+    """The largest parts in which nothing learns, and that no adapter changes, by name."""
     for name, child in module.named_children():
         if any(one.requires_grad for one in child.parameters()):
-            yield from _frozen_parts(child, f"{above}{name}.")
+            if not (hasattr(child, "base_layer") or hasattr(child, "parametrizations")):  # peft's adapters, ours
+                yield from _frozen_parts(child, f"{above}{name}.")
         else:
             yield f"{above}{name}", child
 
@@ -105,7 +110,7 @@ def _frozen_parts(module: nn.Module, above: str = "") -> Iterator[tuple[str, nn.
 def _gives(run: Callable[[], torch.Tensor], wanted: torch.Tensor) -> bool:
     try:
         found = run()
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):  # shapes that do not fit, as they please
+    except Exception:  # towers raise as they please where shapes do not fit
         return False
     return isinstance(found, torch.Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
 
@@ -118,7 +123,7 @@ class KeptViews:
         device: torch.device,
     ):
         """
-        folder         to keep files in; those of other data, settings or weights are removed from it
+        folder         to keep files in; what this run does not use is removed from it
         preprocessing  of what is learned from, its size included
         """
         self._layers = front.layers.to(device, memory_format=torch.channels_last).eval()
@@ -127,58 +132,65 @@ class KeptViews:
         self._augmentation, self._seed = augmentation, seed
         self._at_least = round(input_size(preprocessing) / augmentation.crop**0.5)
 
-    def of(self, pairs: Pairs, views: int, progress: Callable[[int], None]) -> list[torch.Tensor]:
-        """One tensor a view, (n, channels, height, width) float16, mapped from disk.
+    def of(self, pairs: Pairs, views: int, progress: Callable[[int], None]) -> list[np.ndarray]:
+        """One array a view, (n, channels, height, width) float16, mapped from disk: it may be larger than memory.
 
         Raises TrainingError that names a photo that cannot be read, where the disk is full, or where a layer says
         what float16 cannot hold.
         """
         own = self._folder / self._key(pairs)
+        paths = [own / f"view-{view}.npy" for view in range(views)]
         for other in self._folder.glob("*"):
             if other != own:
                 rmtree(other, ignore_errors=True)
-        return [self._view(own / f"view-{view}.npy", pairs, view, progress) for view in range(views)]
+        for other in set(own.glob("*")).difference(paths):
+            other.unlink()
+        return [
+            self._view(path, pairs, view, sum(not one.exists() for one in paths), progress)
+            for view, path in enumerate(paths)
+        ]
 
     def _key(self, pairs: Pairs) -> str:
         """Of all that decides what the files hold."""
-        key = hashlib.sha256(repr((self._preprocessing, self._augmentation, self._seed)).encode())
+        key = hashlib.sha256(repr((self._preprocessing, self._augmentation, self._seed, self._layers)).encode())
         for name, one in self._layers.state_dict().items():
             key.update(name.encode() + one.cpu().contiguous().numpy().tobytes())
         for photo, texts in zip(pairs.photos, pairs.captions):
             key.update(f"{photo.name} {photo.digest} {allows_flip(texts)}\n".encode())
         return key.hexdigest()[:16]
 
-    def _view(self, path: Path, pairs: Pairs, view: int, progress: Callable[[int], None]) -> torch.Tensor:
+    def _view(
+        self, path: Path, pairs: Pairs, view: int, missing: int, progress: Callable[[int], None]
+    ) -> np.ndarray:
+        """missing: views still to be made, this one included."""
         if path.exists():
             progress(len(pairs.photos))
         else:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as beside:
-                    self._write(pairs, view, beside, progress)
+                    self._write(pairs, view, missing, beside, progress)
             except OSError as error:
                 raise TrainingError(
                     f"{path} cannot be written ({error}). Make room, or leave --views out: then nothing is kept."
                 ) from error
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        return np.load(path, mmap_mode="r")
 
-    def _write(self, pairs: Pairs, view: int, path: Path, progress: Callable[[int], None]) -> None:
+    def _write(self, pairs: Pairs, view: int, missing: int, path: Path, progress: Callable[[int], None]) -> None:
         flips = [allows_flip(texts) for texts in pairs.captions]
-        n, rows = len(pairs.photos), None
-        with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="augment") as pool:
+        n = len(pairs.photos)
+        # Row by row, and never mapped: where the disk is full, writing to a mapped file kills the process.
+        with path.open("wb") as file, ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="augment") as pool:
             for start in range(0, n, _BATCH):
                 part = slice(start, start + _BATCH)
                 pixels = list(pool.map(lambda photo, flip: self._pixels(photo, flip, view), pairs.photos[part], flips[part]))
                 said = self._front(torch.stack(pixels))
-                if rows is None:
-                    with path.open("wb") as file:  # under a name without .npy, which numpy would add
-                        np.lib.format.write_array_header_2_0(
-                            file, {"descr": "<f2", "fortran_order": False, "shape": (n, *said.shape[1:])})
-                        offset = file.tell()
-                    rows = np.memmap(path, "<f2", "r+", offset, (n, *said.shape[1:]))
-                rows[part] = said
+                if start == 0:
+                    _refuse_too_many(path.parent, missing, n, missing * n * said[0].nbytes)
+                    np.lib.format.write_array_header_2_0(
+                        file, {"descr": "<f2", "fortran_order": False, "shape": (n, *said.shape[1:])})
+                file.write(said.astype("<f2", copy=False).data)
                 progress(len(said))
-        rows.flush()
 
     def _pixels(self, photo: Photo, flip: bool, view: int) -> torch.Tensor:
         chance = Random(f"{self._seed}/{view}/{photo.name}")  # whatever thread makes it
@@ -193,3 +205,13 @@ class KeptViews:
         if not torch.isfinite(said).all():
             raise TrainingError("A frozen layer of the image tower says more than float16 can hold. Leave --views out.")
         return said.contiguous().cpu().numpy()
+
+
+def _refuse_too_many(folder: Path, views: int, photos: int, needed: int) -> None:
+    """Raises TrainingError if the disk has fewer bytes free than that."""
+    free = disk_usage(folder).free
+    if needed > free:
+        raise TrainingError(
+            f"Views of {photos:,} photos, {views} of each, take {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are "
+            "free. Make room, keep fewer --views, or leave --views out: then nothing is kept."
+        )

@@ -109,7 +109,8 @@ class Learner:
                 name: one.detach().cpu().clone() for name, one in self.model.named_parameters() if name not in self._trained
             }
             _cast(self.model, self.dtype)
-        self._rest = rest_of(self.model.visual, kept_front) if kept_front else image_projection(self.model.visual)
+        # Apart from the model, whose mode it does not follow: it only ever learns.
+        self._rest = rest_of(self.model.visual, kept_front).train() if kept_front else image_projection(self.model.visual)
         self._compiled = Compiled(self.model.encode_image, trainee.encoder.name) if settings.compile else None
         self._highest = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
@@ -216,11 +217,10 @@ class Learner:
         return F.normalize(encode(pixels).float(), dim=-1)
 
     def embed_kept(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What frozen layers gave, (n, width) or (n, channels, h, w), to unit rows (n, d) float32."""
+        """What frozen layers gave, (n, channels, h, w) or without a plane, to unit rows (n, d) float32."""
         outputs = outputs.to(self.device, self.dtype)
         if outputs.ndim == 4:
             outputs = outputs.contiguous(memory_format=torch.channels_last)
-            self._rest.train()
         return F.normalize(self._rest(outputs).float(), dim=-1)
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ in one process. Only rows and gradients travel; there is no wrapper around the m
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Iterable, Iterator, TypeVar
@@ -32,7 +33,7 @@ class Processes:
 
     rank: int = 0
     world: int = 1
-    device_index: int = 0  # among this machine's GPUs
+    device_index: int = 0  # among this machine's processes, and GPUs
 
     @property
     def is_first(self) -> bool:
@@ -68,6 +69,25 @@ class Processes:
         shared: list[Any] = [value]
         distributed.broadcast_object_list(shared, 0)
         return shared[0]
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Around what one process writes to disk and the others find there.
+
+        The first process goes first, then the first one of each other machine, which may have a disk of its own,
+        then the rest.
+        """
+        turn = 0 if self.is_first else 1 if self.device_index == 0 else 2
+        for _ in range(turn):
+            self._wait()
+        yield
+        for _ in range(2 - turn):
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            distributed.all_reduce(torch.zeros(1))  # on the CPU: by gloo, which has no GPU wait with it
 
     def close(self) -> None:
         if self.world > 1:

@@ -281,7 +281,8 @@ def _is_adaptable(module: nn.Module) -> bool:
 def _keep_frozen_in_evaluation(module: nn.Module) -> None:
     """Its largest parts without a trained parameter, that is: no dropout there, and batch norms keep their statistics."""
     parameters = list(module.parameters())
-    if parameters and not any(parameter.requires_grad for parameter in parameters):
+    is_called = not isinstance(module, (nn.ModuleList, nn.ModuleDict))  # those only hold what is
+    if is_called and parameters and not any(parameter.requires_grad for parameter in parameters):
         if isinstance(module, _BatchNorm) or list(module.children()):
             module.register_forward_pre_hook(_evaluate)
         return

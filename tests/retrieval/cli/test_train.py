@@ -70,7 +70,11 @@ def test_refused(run, demo_photos, tmp_path, options, status, said):
     (["--resume"], "--resume means nothing where only projections learn"),
     (["--no-flip"], "--no-flip means nothing where only projections learn"),
     (["--train-image", "none", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
+    (["--train-image", "0", "--crop", 0.3], "--crop means nothing where the image tower is frozen"),
     (["--train-image", "none", "--no-flip"], "--no-flip means nothing where the image tower is frozen"),
+    (["--train-image", "none", "--compile"], "--compile means nothing where the image tower is frozen and runs once"),
+    (["--train-image", 1, "--views", 2, "--compile"], "--compile means nothing where the image tower learns from what its "
+     "frozen layers said of --views of each photo"),
     (["--model", "builtin", "--views", 3], "--views means nothing where the image tower runs anew in each epoch"),
 ])
 def test_options_that_would_do_nothing(run, demo_photos, tmp_path, options, said):
@@ -124,6 +128,18 @@ def test_frozen_towers_of_another_kind_learn_in_the_other_loop(run, demo_photos,
     before, after = (load_file(folder / "open_clip_model.safetensors") for folder in (tiny_model, tmp_path / "model"))
     assert {name for name, one in before.items() if not torch.equal(one, after[name])} == {
         "visual.proj", "text_projection", "logit_scale"}
+
+
+def test_the_last_layers_learn_from_views(run, demo_photos, tmp_path):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "-o", tmp_path / "model", "--image-tower", "test_resnet:none",
+               "--text-tower", "gru", "--train-image", 1, "--train-text", "none", "--views", 2, "--dim", 16, "--epochs", 1,
+               "--train-size", 64, "--train-batch-size", 8, "--held-out", 3, "--json")
+    assert done.status == 0, done.err
+    (said,) = done.objects
+    assert (said["photos"], said["held_out"], said["steps"]) == (16, 3, 2) and said["loss"] > 0
+    (kept,) = (tmp_path / "model" / "checkpoints" / "views").iterdir()
+    assert sorted(one.name for one in kept.iterdir()) == ["view-0.npy", "view-1.npy"]
+    assert json.loads((tmp_path / "model" / "training.json").read_text())["views"] == 2
 
 
 @pytest.mark.slow  # both import everything; tests/retrieval/train/test_processes.py has what they compute

@@ -41,6 +41,16 @@ def test_damaged(tmp_path, damage):
         checkpoints.resume()
 
 
+def test_damage_is_told_in_one_whole_sentence(tmp_path):
+    """torch's own go on for a paragraph."""
+    checkpoints = Checkpoints(tmp_path, RUN)
+    checkpoints.save({"done": 1, "weights": torch.zeros(1000)})
+    checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:2000])
+    reason = r"\(PytorchStreamReader failed reading zip archive: failed finding central directory\)\. Remove it, or begin anew"
+    with pytest.raises(TrainingError, match=reason):
+        checkpoints.resume()
+
+
 def test_of_a_newer_version(tmp_path):
     checkpoints = Checkpoints(tmp_path, RUN)
     checkpoints.save({"done": 1})

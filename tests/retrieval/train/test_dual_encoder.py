@@ -102,8 +102,8 @@ def test_a_frozen_image_tower_runs_once_over_its_views(quarters, tmp_path, tiny_
     train(quarters, tmp_path, plan, held_out=20)
     encoder = load_encoder(str(tiny_model), device="cpu", precision="float32", exact_preprocess=False)
     vectors = encoder.encode_images([photo.open() for photo in seen["pairs"].photos])
-    assert seen["kept"].shape == (2, 52, 64)
-    projected = seen["kept"][0] @ encoder._model.visual.proj.detach()
+    assert [(one.shape, one.dtype) for one in seen["kept"]] == [((52, 64), np.float16)] * 2
+    projected = torch.from_numpy(seen["kept"][0]).float() @ encoder._model.visual.proj.detach()
     np.testing.assert_allclose(torch.nn.functional.normalize(projected, dim=-1), vectors, atol=2e-3)  # kept in float16
     after = load_encoder(str(tmp_path), device="cpu", precision="float32")
     name = "visual.transformer.resblocks.0.attn.in_proj_weight"

@@ -151,3 +151,15 @@ def test_a_compiled_tower_learns_the_same(begin, tuning):
     assert compiled._compiled is not None  # it did not give up
     for name, one in plain.weights.items():
         torch.testing.assert_close(learner.weights[name], one, rtol=0, atol=2e-5)
+
+
+def test_dropout_behind_kept_outputs_without_a_plane():
+    trainee = start_model(Start(image_tower="test_resnet:none", text_tower="transformer", dim=8))
+    trainee.encoder.model.eval()
+    learner = Learner(trainee, dataclasses.replace(SETTINGS, image_dropout=0.5), Tuning(image=0), 1,
+                      device=torch.device("cpu"), processes=Processes(), kept_front=["trunk"])
+    outputs = torch.rand(4, trainee.encoder.model.visual.trunk.num_features, generator=torch.Generator().manual_seed(2))
+    with learner.at_rest():  # as after an epoch
+        pass
+    torch.manual_seed(0)
+    assert not torch.equal(learner.embed_kept(outputs.half()), learner.embed_kept(outputs.half()))

@@ -6,6 +6,9 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,6 +74,11 @@ def test_what_the_first_one_has_is_handed_out(steps):
     assert [step["first"] for step in steps] == [True, True, False]
 
 
+def test_they_take_turns(steps):
+    _, first, second = steps
+    assert first["turn"][1] <= second["turn"][0]  # one clock for all processes
+
+
 def test_gathering_joins_parts_of_different_lengths(steps):
     alone, first, second = steps
     assert first["owners"] == second["owners"] == alone["owners"] == [0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 7, 7]
@@ -83,6 +91,28 @@ def test_the_sum_of_all_gradients_comes_back(steps):
     assert alone["come back"] == [[1, 1, 1]] * 2
     assert first["come back"] == [[1 + 2] * 3] * 2
     assert second["come back"] == [[(1 + 2) * 2] * 3]  # its rows were doubled
+
+
+def test_one_process_of_a_machine_writes_while_the_others_wait(monkeypatch):
+    """Four on two machines, as threads: the second machine's first may have to write what the others read."""
+    all_here = threading.Barrier(4, timeout=30)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: all_here.wait())
+    running, at_once, order = set(), [], []
+
+    def run(one):
+        with one.in_turn():
+            running.add(one.rank)
+            time.sleep(0.02)
+            at_once.append(set(running))
+            order.append(one.rank)
+            running.discard(one.rank)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, [Processes(3, 4, 1), Processes(2, 4, 0), Processes(1, 4, 1), Processes(0, 4, 0)]))
+    assert order[:2] == [0, 2] and set(order[2:]) == {1, 3}
+    assert at_once[:2] == [{0}, {2}]
+    with Processes().in_turn():  # alone: nobody to wait for
+        pass
 
 
 @pytest.fixture

@@ -118,6 +118,14 @@ def test_frozen_batch_norms_below_trained_ones_keep_their_statistics():
     assert all(name.startswith(("visual.trunk.blocks.4.", "visual.trunk.bn2.")) for name in statistics)
 
 
+def test_frozen_batch_norms_in_lists_keep_their_statistics():
+    """A list of layers is never called itself."""
+    model = make_trainable(made("hrnet_w18_small"), Tuning(image=1, text=0))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    moved = {name.removesuffix(".running_mean") for name in changed_by_a_step(model) if name.endswith(".running_mean")}
+    assert moved and {f"{name}.weight" for name in moved} <= trained
+
+
 def test_a_classifier_that_projects_is_a_projection():
     torch.manual_seed(0)
     vision = {"image_size": 32, "timm_model_name": "mobilenetv3_small_050", "timm_pool": "avg", "timm_proj": ""}
