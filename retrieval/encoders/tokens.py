@@ -10,6 +10,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 
 from retrieval.encoders import preprocess
+from retrieval.encoders.batches import images_at_once
 from retrieval.encoders.openclip import OpenClipEncoder
 from retrieval.errors import EncoderError
 
@@ -40,7 +41,8 @@ class TowerTokens:
             pixels = preprocess.normalise(pixels, self._encoder._preprocessing)
         pixels = pixels.to(self._encoder.dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
-            grid = self._model.visual.trunk.forward_features(pixels)  # (n, width, h, w)
+            parts = pixels.split(images_at_once(self._encoder.device))
+            grid = torch.cat([self._model.visual.trunk.forward_features(part) for part in parts])  # (n, width, h, w)
         return grid.flatten(2).transpose(1, 2).float().cpu()
 
     def of_texts(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ import torch
 from open_clip.transform import PreprocessCfg
 from torch import nn
 
+from retrieval.encoders.batches import images_at_once
 from retrieval.encoders.preprocess import exact_transform, fast_transform, input_size, normalise
 from retrieval.errors import TrainingError
 from retrieval.files import replacing
@@ -184,7 +185,8 @@ class KeptViews:
             for start in range(0, n, _BATCH):
                 part = slice(start, start + _BATCH)
                 pixels = list(pool.map(lambda photo, flip: self._pixels(photo, flip, view), pairs.photos[part], flips[part]))
-                said = self._front(torch.stack(pixels))
+                parts = torch.stack(pixels).split(images_at_once(self._device))
+                said = np.concatenate([self._front(part) for part in parts])
                 if start == 0:
                     _refuse_too_many(path.parent, missing, n, missing * n * said[0].nbytes)
                     np.lib.format.write_array_header_2_0(
