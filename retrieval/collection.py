@@ -12,6 +12,7 @@ from typing import Sequence
 
 import numpy as np
 
+from indexes import Matches
 from retrieval import query
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
@@ -20,7 +21,7 @@ from retrieval.errors import QueryError
 from retrieval.manifest import Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
-from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
+from retrieval.rank.relevance import RelevanceModel, relevance_model
 from retrieval.rank.rerank import Reranker
 from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import in_sentences
@@ -235,6 +236,8 @@ class Collection(StoredCollection):
     def _relevance(self, how: Refinement) -> RelevanceModel | None:
         if how.min_score is None:
             return None
-        return self._once_per_commit("relevance", lambda: relevance_model(
-            self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(())
-        ))
+        return self._once_per_commit("relevance", lambda: relevance_model(self._search_live, self.encoder_for(())))
+
+    def _search_live(self, vectors: np.ndarray, k: int) -> Matches:
+        index, live = self.index(), self.allowed(None)  # the index is as it was when it was opened
+        return index.search(vectors, k, allowed=None if live.sum() == index.n else live)

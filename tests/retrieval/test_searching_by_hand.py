@@ -36,21 +36,28 @@ class Backwards:
         return -first
 
 
-@pytest.fixture
-def opened(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "six.collection"
+
+
+def made(path, vectors, contents):
     path.mkdir()
     with Catalog.create(path) as catalog:
         store = VectorStore(path / "vectors", 3, 0)
         catalog.commit([
             Document(FileState(f"/photos/{row}.jpg", 10 + row, 1), f"{row}.jpg", content,
                      ImageFacts(10, 10 + row, None, None, None, None))
-            for row, content in enumerate(CONTENTS)
-        ], store.append(VECTORS))
-        store.n = len(VECTORS)
+            for row, content in enumerate(contents)
+        ], store.append(vectors))
+        store.n = len(vectors)
         Collection(path, Manifest(EncoderRecord("east", 3, "east")), catalog).refresh_index()
-    with Collection.open(path, encoder=East()) as collection:
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with Collection.open(made(tmp_path / "six.collection", VECTORS, CONTENTS), encoder=East()) as collection:
         yield collection
 
 
@@ -107,6 +114,17 @@ def test_what_relevance_is_measured_by_is_made_once_per_commit(opened, monkeypat
         catalog.forget(["/photos/3.jpg"])  # which the background was nearest to
     assert [hit.relevance for hit in opened.search("east", 5, min_score=-1)] == [1, 1, 1, 1, 1]
     assert len(made) == 2
+
+
+def test_of_a_large_collection_every_image_counts_for_relevance(tmp_path):
+    """One in 25,000 is what the background is nearest to, and nobody's sample."""
+    vectors = np.tile(np.array([0.6, 0, 0.8], np.float32), (25_000, 1))
+    sampled = np.random.default_rng(0).choice(25_000, 20_000, replace=False)
+    vectors[np.setdiff1d(np.arange(25_000), sampled)[0]] = [-0.6, -0.8, 0]
+    with Collection.open(made(tmp_path / "many.collection", vectors, map(str, range(25_000))), encoder=East()) as opened:
+        (hit,) = opened.search("east", 1, min_score=-1)
+        assert (round(hit.score, 2), hit.relevance) == (0.6, 0)  # and the background reaches 1
+        assert opened.search("east", 1, min_score="auto") == []
 
 
 def test_diverse(opened):
