@@ -207,9 +207,6 @@ class Collection(StoredCollection):
 
     def search_each(self, queries: Sequence[query.Query], vectors: np.ndarray, wanted: Wanted) -> list[list[Hit]]:
         """The hits of each of q queries by its vector (q, d); wanted.k is what `checked_k` returned."""
-        if wanted.refinement and wanted.within != IMAGES:
-            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")
-
         def find() -> list[list[Hit]]:
             nearest = self._nearest(wanted)
             if wanted.refinement:

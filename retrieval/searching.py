@@ -105,16 +105,16 @@ def refined_hits(
 
     Raises QueryError, RerankError, CollectionError.
     """
+    for query in queries:  # before the first of them takes its time
+        _check(query, how)
     return [
         _hits(nearest, store, catalog, query, vector, k, how, relevance if query.is_text else None)
         for query, vector in zip(queries, vectors)
     ]
 
 
-def _hits(
-    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, k: int,
-    how: Refinement, relevance: RelevanceModel | None,
-) -> list[Hit]:
+def _check(query: Query, how: Refinement) -> None:
+    """Raises QueryError for a query that cannot be refined so."""
     if how.min_score == AUTO and not query.is_text:
         raise QueryError(
             f"{query.shown} is not of words alone, and min-score auto is estimated for texts. Give a number: "
@@ -122,6 +122,12 @@ def _hits(
         )
     if how.rerank is not None and (query.terms or query.document is not None):
         raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
+
+
+def _hits(
+    nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, k: int,
+    how: Refinement, relevance: RelevanceModel | None,
+) -> list[Hit]:
     most = nearest.n if nearest.index.device == "cpu" else min(nearest.n, max(k, _MOST_ON_GPU))
     count = min(width(how, k), most)
     while True:

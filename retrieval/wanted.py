@@ -7,7 +7,7 @@ from typing import Any
 
 from retrieval.conditions import Condition
 from retrieval.errors import QueryError
-from retrieval.types import FUSIONS, IMAGES, SUM
+from retrieval.types import CAPTIONS, FUSIONS, IMAGES, SUM
 
 ON, OFF, AUTO = TEMPLATES = ("on", "off", "auto")  # see `retrieval.rank.templates`
 
@@ -46,7 +46,7 @@ class Refinement:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Each as for `Collection.search`. Raises QueryError for other words than fusion and templates take."""
+    """Each as for `Collection.search`. Raises QueryError for words or refinements that are not to be had."""
 
     k: int | None = None
     within: str = IMAGES
@@ -60,3 +60,5 @@ class Wanted:
         for name, word, choices in (("fusion", self.fusion, FUSIONS), ("templates", self.templates, TEMPLATES)):
             if word not in choices:
                 raise QueryError(f"{name} is {word!r}; choose one of {', '.join(choices)}.")
+        if self.refinement and self.within == CAPTIONS:
+            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")

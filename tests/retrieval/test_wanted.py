@@ -31,6 +31,7 @@ def test_values_out_of_range(values, said):
 @pytest.mark.parametrize(("words", "said"), [
     ({"templates": "ON"}, "templates is 'ON'; choose one of on, off, auto."),
     ({"fusion": "xx"}, "fusion is 'xx'; choose one of sum, product, slerp."),
+    ({"within": "captions", "refinement": Refinement(0.2)}, "Captions are not reranked"),
 ])
 def test_other_words(words, said):
     with pytest.raises(QueryError, match=re.escape(said)):
