@@ -124,8 +124,8 @@ class Collection(StoredCollection):
         templates: str = AUTO,
         calibrated: bool = True,
         min_score: float | str | None = None,
-        dedup: float | None = None,
-        diverse: float | None = None,
+        dedup: float | bool | None = None,
+        diverse: float | bool | None = None,
         rerank: Reranker | str | None = None,
     ) -> Results:
         """The k best matches of each query, best first, query after query.
@@ -141,8 +141,8 @@ class Collection(StoredCollection):
         calibrated  text queries for images, if the collection is: the order is then that of scores
                     less a bias of each image, and the scores shown, which are cosines, need not descend
         min_score   leave out images that score lower; AUTO: those that are likely not meant at all
-        dedup       cosine from which on images are one picture, which comes once
-        diverse     weight of the score, 0 to 1, against being unlike the images before
+        dedup       cosine from which on images are one picture, which comes once; True: 0.93
+        diverse     weight of the score, 0 to 1, against being unlike the images before; True: 0.7
         rerank      looks at the best images again, or its name; see `retrieval.rank.rerankers`
 
         Raises QueryError, RerankError, and EncoderError for a name to rerank by.

@@ -10,7 +10,8 @@ import numpy as np
 from indexes import near_pairs
 from retrieval.collection import Collection
 from retrieval.documents import ImageFile
-from retrieval.rank.duplicates import DEFAULT_THRESHOLD, Sets, same_contents
+from retrieval.rank.duplicates import Sets, same_contents
+from retrieval.wanted import SAME_PICTURE
 
 EXACT, NEAR = "exact", "near"
 
@@ -35,7 +36,7 @@ class DuplicateGroup:
         ]}
 
 
-def duplicate_groups(collection: Collection, threshold: float | None = DEFAULT_THRESHOLD) -> list[DuplicateGroup]:
+def duplicate_groups(collection: Collection, threshold: float | None = SAME_PICTURE) -> list[DuplicateGroup]:
     """Groups of at least two, in the order of their first images.
 
     threshold  cosine from which on two images are the same picture; what is joined by a chain of such

@@ -30,7 +30,7 @@ def command(collection, threshold, exact, paths, null, as_json) -> None:
     from retrieval.collection import Collection
     from retrieval.corpus import addresses
     from retrieval.duplicate_groups import duplicate_groups
-    from retrieval.rank.duplicates import DEFAULT_THRESHOLD
+    from retrieval.wanted import SAME_PICTURE
 
     if null and not paths:
         raise click.UsageError("-0 is about how --paths ends each path; give both.")
@@ -39,7 +39,7 @@ def command(collection, threshold, exact, paths, null, as_json) -> None:
     if paths and as_json:
         raise click.UsageError("--paths and --json are two ways to print; choose one.")
     with Collection.open(collection) as opened:
-        groups = duplicate_groups(opened, None if exact else threshold or DEFAULT_THRESHOLD)
+        groups = duplicate_groups(opened, None if exact else threshold or SAME_PICTURE)
     if as_json:
         for number, group in enumerate(groups, 1):
             out.print_json({"group": number, **group.as_json()})
