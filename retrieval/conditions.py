@@ -15,6 +15,7 @@ from typing import Any, Callable, Sequence
 from retrieval.dates import span
 
 EARTH_KM = 6371.0088  # mean radius, IUGG
+_LONGEST = 10_000  # characters of a value; SQLite's own limit of a pattern is 50,000 bytes
 _LARGEST = 2**63 - 1  # that SQLite keeps as an integer
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -56,6 +57,8 @@ def compare(field: str, operator: str, value: str) -> Condition:
     known = FIELDS[field]
     if operator not in known.operators:
         raise ValueError(f"{field} cannot be compared with {operator}; use one of {' '.join(known.operators)}")
+    if len(value) > _LONGEST:
+        raise ValueError(f"the value has {len(value):,} characters, and {_LONGEST:,} can be compared")
     bare = _MIRRORED.get(operator, operator)
     found = known.compare(known.column, bare, value)
     found = Condition(f"COALESCE({found.sql}, 0)", found.values)

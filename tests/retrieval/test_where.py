@@ -180,6 +180,7 @@ def test_nothing_typed_is_ever_sql(catalog, value):
         ("width ! 3", "position 7: ! 3"),
         ("(" * 60 + "width > 1" + ")" * 60, "position 51: parentheses and nots are nested more than 50 deep"),
         (" or ".join(["width = 1"] * 501), "more than 500 comparisons"),
+        (f"width = 1 or path ~ '{'x' * 60_000}'", "position 21: the value has 60,000 characters, and 10,000 can be compared"),
     ],
 )
 def test_refused(where, said):
@@ -191,6 +192,7 @@ def test_refused(where, said):
 def test_the_longest_filter_is_answered(catalog):
     assert passing(catalog, parse(" or ".join(["width = 10"] * 500))) == {NORTH}
     assert passing(catalog, parse("(" * 50 + "width = 10" + ")" * 50)) == {NORTH}
+    assert passing(catalog, parse(f"path ~ '{'%' * 10_000}' or width = 10")) == {NORTH}
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,7 @@ def test_the_longest_filter_is_answered(catalog):
         ({"after": "2024-13"}, "The date of after cannot be used: there is no date 2024-13"),
         ({"before": "now"}, "The date of before cannot be used: 'now' is no date"),
         ({"camera": "\udc80"}, "is not valid Unicode"),
+        ({"camera": "x" * 60_000}, "The camera cannot be used: the value has 60,000 characters"),
     ],
 )
 def test_options_refused(options, said):
