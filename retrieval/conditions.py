@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Callable, Sequence
@@ -134,16 +135,27 @@ def _km_between(lat: float | None, lon: float | None, other_lat: float, other_lo
 
 
 def _folded_contains(text: str | None, part: str) -> bool | None:
-    return None if text is None else part in text.casefold()
+    return None if text is None else part in _folded(text)
+
+
+def _folded(text: str) -> str:
+    """Alike whatever the case, and however accents are written: macOS takes names apart, e and its accent."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _text(column: str, operator: str, value: str) -> Condition:
     if operator == "=":
         return Condition(f"{column} = ?", (value,))
-    if value.isascii():  # SQLite's own LIKE knows no other letters' cases, and is faster
-        escaped = re.sub(r"([\\%_])", r"\\\1", value)
-        return Condition(f"{column} LIKE ? ESCAPE '\\'", (f"%{escaped}%",))
-    return Condition(f"folded_contains({column}, ?)", (value.casefold(),))
+    folded = _folded(value)
+    contains = f"folded_contains({column}, ?)"
+    if not folded.isascii():
+        return Condition(contains, (folded,))
+    # SQLite's own LIKE is faster, and right where column holds ASCII: as many bytes as characters.
+    escaped = re.sub(r"([\\%_])", r"\\\1", folded)
+    is_ascii = f"length(CAST({column} AS BLOB)) = length({column})"
+    return Condition(
+        f"CASE WHEN {is_ascii} THEN {column} LIKE ? ESCAPE '\\' ELSE {contains} END", (f"%{escaped}%", folded)
+    )
 
 
 def _caption(column: str, operator: str, value: str) -> Condition:

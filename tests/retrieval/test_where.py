@@ -146,6 +146,24 @@ def test_all_options_together(catalog):
     assert every() is None
 
 
+@pytest.mark.parametrize(("names", "filter", "expected"), [
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "cafe.jpg"], "caf\u00e9", [0, 1]),
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "cafe.jpg"], "CAFE\u0301", [0, 1]),
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "CAFE.jpg"], "cafe", [2]),
+    (["Hauptstra\u00dfe.jpg", "HAUPTSTRASSE.jpg", "Hauptweg.jpg"], "strasse", [0, 1]),
+    (["Hauptstra\u00dfe.jpg", "HAUPTSTRASSE.jpg", "Hauptweg.jpg"], "Stra\u00dfe", [0, 1]),
+    (["\u00e9 100%.jpg", "\u00e9 1000.jpg"], "100%", [0]),
+])
+def test_letters_are_the_same_however_they_are_written(tmp_path, names, filter, expected):
+    with Catalog.create(tmp_path) as catalog:
+        catalog.commit([Document(FileState(name, 1, 1), name, captions=(name,)) for name in names], range(len(names)))
+    with Catalog.open(tmp_path) as catalog:
+        for field in ("path", "caption"):
+            assert catalog.rows_where(parse(f"{field} ~ '{filter}'")).tolist() == expected
+            others = [row for row in range(len(names)) if row not in expected]
+            assert catalog.rows_where(parse(f"{field} !~ '{filter}'")).tolist() == others
+
+
 @pytest.mark.parametrize("value", ["x' OR 1=1 --", "'; DROP TABLE documents; --", "\\", "?"])
 def test_nothing_typed_is_ever_sql(catalog, value):
     quoted = value.replace("'", "''")
