@@ -159,7 +159,8 @@ _REFINEMENTS = (
                  help="Leave out what scores lower. auto: what is likely not meant at all, by an estimate "
                  "that is shown as relevance."),
     click.option("--dedup", type=_AutoOr(0, 1), is_flag=False, flag_value=str(SAME_PICTURE), metavar="[SCORE]",
-                 help="Show a picture once: equal files, and images whose cosine is at least SCORE.  "
+                 help="Show a picture once: equal files, and images whose cosine is at least SCORE. Duplicates are how often "
+                 "it comes again, at least.  "
                  f"[without a value: {SAME_PICTURE}]"),
     click.option("--diverse", type=_AutoOr(0, 1), is_flag=False, flag_value=str(DIVERSE_WEIGHT), metavar="[WEIGHT]",
                  help="Spread the results: WEIGHT is that of the score, the rest that of being unlike those "

@@ -12,6 +12,7 @@ from retrieval.duplicate_groups import duplicate_groups
 from retrieval.errors import QueryError
 from retrieval.images import ImageFacts
 from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.rank import refinement
 from retrieval.searching import Nearest
 from retrieval.vectors import VectorStore
 
@@ -89,6 +90,17 @@ def test_a_wider_search_goes_on_until_k_are_left(opened):
     """Two candidates are both the same file; the next four times as many hold others."""
     assert found(opened, 1, dedup=0.95) == [(0, 1)]
     assert found(opened, 6, dedup=0.95) == [(0, 1), (5, 0.6), (2, 0), (3, 0)]
+
+
+def test_copies_are_counted_whatever_k_is(opened):
+    for k in (1, 2, 3, 6):
+        assert opened.search("east", k, dedup=0.95)[0].duplicates == 2
+    assert opened.search("east", 1, dedup=0.99)[0].duplicates == 1
+
+
+def test_copies_are_counted_among_a_bounded_number(opened, monkeypatch):
+    monkeypatch.setattr(refinement, "_COUNTED", 2)
+    assert opened.search("east", 1, dedup=0.95)[0].duplicates == 1
 
 
 def test_least_scores(opened):
