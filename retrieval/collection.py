@@ -211,8 +211,7 @@ class Collection(StoredCollection):
             nearest = self._nearest(wanted)
             if wanted.refinement:
                 return refined_hits(
-                    nearest, self.vectors, self.catalog, queries, vectors, wanted.k, wanted.refinement,
-                    self._relevance(wanted.refinement),
+                    nearest, self.vectors, self.catalog, queries, vectors, wanted, self._relevance(wanted.refinement),
                 )
             return found_hits(nearest, self._owners, queries, vectors, wanted)
 

@@ -128,6 +128,19 @@ def test_what_relevance_is_measured_by_is_made_once_per_commit(opened, monkeypat
     assert len(made) == 2
 
 
+@pytest.mark.parametrize(("query", "fusion"), [("2:a - b", "sum"), ("-1:a + 2:b", "sum"), ("a + b", "product")])
+def test_auto_is_not_for_what_scores_lower_than_captions(opened, query, fusion):
+    with pytest.raises(QueryError, match="subtracts or multiplies.* Give a number"):
+        opened.search(query, 6, min_score="auto", fusion=fusion)
+    (best, *_) = opened.search(query, 6, min_score=-1, fusion=fusion)
+    assert best.relevance is None
+
+
+def test_auto_is_for_sums_of_words(opened):
+    assert opened.search("a + b", 6, min_score="auto") == []  # it lies where the background does
+    assert [hit.relevance for hit in opened.search("a + b", 6, min_score=-1)] == [0] * 6
+
+
 def test_of_a_large_collection_every_image_counts_for_relevance(tmp_path):
     """One in 25,000 is what the background is nearest to, and nobody's sample."""
     vectors = np.tile(np.array([0.6, 0, 0.8], np.float32), (25_000, 1))
