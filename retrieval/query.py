@@ -105,7 +105,12 @@ def _composed(
 ) -> Query:
     """images: the terms that are known to be files already."""
     found = with_weights(found, weights)
-    queries = [_of_term(term, images) for term in found]
+    try:
+        queries = [_of_term(term, images) for term in found]
+    except QueryError as error:
+        if all(term.kind != "id" for term in found):
+            raise
+        raise QueryError(f'{error} If it belongs to an id, put that in quotes: id:"a - b.jpg".') from error
     if len(found) == 1 and found[0].weight == 1:
         return queries[0]
     return Query(shown.strip(), terms=tuple((term.weight, one) for term, one in zip(found, queries)))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from retrieval.errors import QueryError
 from retrieval.images import open_image
-from retrieval.query import Query, embed, opened, parse, text_query
+from retrieval.query import Query, embed, opened, parse, parse_arguments, text_query
 
 
 def refused(text):
@@ -133,3 +133,15 @@ class TestEmbed:
 
     def test_no_queries(self, tiny_encoder):
         assert embed([], tiny_encoder).shape == (0, 32)
+
+
+def test_an_argument_that_is_an_id_is_not_split():
+    (query,) = parse_arguments(["id:photo - Copy.jpg", "+", "snow"])
+    assert query.terms == ((1.0, Query("id:photo - Copy.jpg", document="photo - Copy.jpg")), (1.0, Query("snow")))
+
+
+def test_where_an_id_was_split_quotes_are_recommended():
+    assert refused("id:photo - Copy.jpg") == (
+        "There is no image file Copy.jpg. To search by text, write words. "
+        'If it belongs to an id, put that in quotes: id:"a - b.jpg".'
+    )
