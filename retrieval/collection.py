@@ -6,9 +6,9 @@ What lies in its folder, and how that is read while others write: `retrieval.sto
 from __future__ import annotations
 
 from dataclasses import replace
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import numpy as np
 
@@ -147,8 +147,8 @@ class Collection(StoredCollection):
 
         Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
-        asked = [queries] if isinstance(queries, str | PathLike | query.Query) else queries
-        parsed = [one if isinstance(one, query.Query) else query.parse(fspath(one)) for one in asked]
+        single = isinstance(queries, str | bytes | PathLike | query.Query) or not isinstance(queries, Iterable)
+        parsed = [query.asked(one) for one in ([queries] if single else queries)]
         if isinstance(rerank, str):
             rerank = self.reranker(rerank)
         wanted = Wanted(

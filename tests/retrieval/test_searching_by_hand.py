@@ -1,5 +1,7 @@
 """Refined searches in a collection of six vectors, where every score is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,12 @@ def found(opened, k=6, **how):
 
 def test_plain(opened):
     assert found(opened)[:4] == [(0, 1), (4, 1), (1, 0.96), (5, 0.6)]
+
+
+@pytest.mark.parametrize("queries", [None, 5, b"east", [None], Path("nothere"), [Path("nothere")]])
+def test_what_is_no_query(opened, queries):
+    with pytest.raises(QueryError, match="cannot be searched by|There is no image file nothere"):
+        opened.search(queries)
 
 
 def test_dedup_and_what_fills_up(opened):

@@ -36,7 +36,7 @@ def test_paths_of_all_but_the_best(run, doubled, photo_folder):
 def test_paths_are_those_of_files_of_their_own(run, collection_of_words, tmp_path):
     (tmp_path / "clip.gif").touch()
     (tmp_path / "more.zip").touch()
-    places = [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg", f"{tmp_path}/clip.gif#frame=1", f"{tmp_path}/more.zip/c.jpg",
+    places = [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg", f"{tmp_path}/clip.gif#frame=1", f"{tmp_path}/more.zip#c.jpg",
               "https://example.org/d.jpg"]
     collection = collection_of_words(tmp_path / "c.collection", dict.fromkeys(places, "a cat"))
     done = run("dedup", collection, "--paths")
