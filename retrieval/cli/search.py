@@ -103,7 +103,7 @@ def command(
     if not parsed and lines is None:
         _require_somebody_to_ask(html or open_it)
     hits, failed = None, []
-    if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
+    if parsed and not no_server and rerank is None and (device, precision) == ("auto", "auto"):
         from retrieval.serve.client import ask_running
 
         hits = ask_running(collection, parsed, wanted)
@@ -112,7 +112,7 @@ def command(
 
         how = {"device": device, "precision": precision, "remember_queries": not no_cache}
         with Collection.open(collection, **how) as opened:
-            if rerank:
+            if rerank is not None:
                 wanted = replace(wanted, refinement=replace(refinement, rerank=opened.reranker(rerank)))
             if not parsed and lines is None:
                 _ask(opened, wanted, form)
