@@ -16,17 +16,19 @@ class Results(list[Hit]):
     As the last line of a notebook's cell they are a contact sheet.
     """
 
-    def by_query(self) -> dict[str, list[Hit]]:
-        """The hits of each query, in order."""
-        found: dict[str, list[Hit]] = {}
+    def by_query(self) -> list[tuple[str, list[Hit]]]:
+        """Each query and its hits, in order; what was asked twice, with other words for it or not, is there twice."""
+        found: list[tuple[str, list[Hit]]] = []
         for hit in self:
-            found.setdefault(hit.query, []).append(hit)
+            if not found or hit.rank == 1 or hit.query != found[-1][0]:
+                found.append((hit.query, []))
+            found[-1][1].append(hit)
         return found
 
     def __repr__(self) -> str:
         """A line for each query and each hit."""
         lines = []
-        for query, hits in self.by_query().items():
+        for query, hits in self.by_query():
             lines.append(query)
             lines += (f"{hit.rank:4}  {hit.score:.4f}  {_name(hit)}" for hit in hits)
         return "\n".join(lines) or "no results"
