@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex, overload
+
 from retrieval.contact_sheet import contact_sheet
 from retrieval.corpus import addresses
 from retrieval.types import Hit
@@ -16,8 +18,16 @@ class Results(list[Hit]):
     As the last line of a notebook's cell they are a contact sheet.
     """
 
+    @overload
+    def __getitem__(self, at: SupportsIndex) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> Results: ...
+    def __getitem__(self, at: SupportsIndex | slice) -> Hit | Results:
+        found = super().__getitem__(at)
+        return Results(found) if isinstance(at, slice) else found
+
     def by_query(self) -> list[tuple[str, list[Hit]]]:
-        """Each query and its hits, in order; what was asked twice, with other words for it or not, is there twice."""
+        """Each query and its hits, in order; one that was asked twice is there twice."""
         found: list[tuple[str, list[Hit]]] = []
         for hit in self:
             if not found or hit.rank == 1 or hit.query != found[-1][0]:

@@ -28,6 +28,14 @@ def test_are_a_list_that_reads_well():
     assert repr(Results()) == "no results"
 
 
+def test_a_part_of_them_shows_itself_as_well():
+    results = Results([Hit("a dog", rank, 0.3, f"{rank}.jpg", f"/{rank}.jpg") for rank in (1, 2, 3)])
+    part = results[1:]
+    assert isinstance(part, Results) and [hit.rank for hit in part] == [2, 3]
+    assert part._repr_html_().count("<figure>") == 2
+    assert results[0].rank == 1 and results[-1].rank == 3
+
+
 def test_queries_that_are_called_alike_stay_apart():
     """As the same words with other filters, or asked twice."""
     one, two = Hit("a dog", 1, 0.3, "a.jpg", "/a.jpg"), Hit("a dog", 2, 0.2, "b.jpg", "/b.jpg")
