@@ -6,6 +6,7 @@ What lies in its folder, and how that is read while others write: `retrieval.sto
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -185,7 +186,9 @@ class Collection(StoredCollection):
         return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
-        """Raises QueryError unless k is in 1..how many there are to find."""
+        """Raises QueryError unless k is a whole number in 1..how many there are to find."""
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral)):
+            raise QueryError(f"k is {k!r}; give a whole number.")
         self._index_record(within)
         n = len(self) if within == IMAGES else self._once_per_commit(within, lambda: self.catalog.captions.counts()[1])
         if n == 0:
@@ -197,7 +200,7 @@ class Collection(StoredCollection):
             raise QueryError(f"k is {k}; ask for at least 1 result.")
         if k > n:
             raise QueryError(f"k is {k}, but {self.path} holds {n} {within}; ask for at most {n}.")
-        return k
+        return int(k)
 
     def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES) -> list[Hit]:
         """What is nearest to vectors (q, d), float32 unit rows, whatever they are of. shown: q names."""

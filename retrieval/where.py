@@ -112,9 +112,11 @@ def every(
 
 
 def _near_of(place: Sequence[float]) -> Condition:
-    if len(place) != 3:
-        raise QueryError(f"near is {tuple(place)}; it has to be (latitude, longitude, kilometres).")
-    return near(*place)
+    try:
+        lat, lon, km = place
+    except (TypeError, ValueError):
+        raise QueryError(f"near is {place!r}; it has to be (latitude, longitude, kilometres).") from None
+    return near(lat, lon, km)
 
 
 class _Parser:

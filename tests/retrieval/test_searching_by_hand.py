@@ -88,6 +88,13 @@ def test_what_is_no_query(opened, queries):
         opened.search(queries)
 
 
+@pytest.mark.parametrize("k", ["2", 2.0, True])
+def test_how_many_is_a_whole_number(opened, k):
+    with pytest.raises(QueryError, match=f"^k is {k!r}; give a whole number.$"):
+        opened.search("east", k)
+    assert len(opened.search("east", np.int32(2))) == 2
+
+
 def test_dedup_and_what_fills_up(opened):
     hits = opened.search("east", 3, dedup=0.95)
     assert [(hit.id, hit.duplicates) for hit in hits] == [("0.jpg", 2), ("5.jpg", 0), ("2.jpg", 0)]
