@@ -156,7 +156,7 @@ def _of_lines(collection, lines, wanted, failed) -> Iterator:
         for asked, hits in answer(collection, lines, wanted, refuse, advance):
             answered += 1
             _name_missed(collection, [asked.query], hits, replace(wanted, where=asked.where), f"Line {asked.line}: ")
-            yield from hits
+            yield from (replace(hit, line=asked.line) for hit in hits)
     if refused:
         failed.append(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
     elif not answered:
