@@ -183,7 +183,7 @@ class Collection(StoredCollection):
         return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
+        return self.undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
         """Raises QueryError unless k is a whole number in 1..how many there are to find."""
@@ -218,7 +218,7 @@ class Collection(StoredCollection):
                 )
             return found_hits(nearest, self._owners, queries, vectors, wanted)
 
-        return self._undisturbed(find)
+        return self.undisturbed(find)
 
     def _nearest(self, wanted: Wanted) -> Nearest:
         index = self.index(wanted.within)  # first: it may open the vectors anew

@@ -46,7 +46,12 @@ def duplicate_groups(collection: Collection, threshold: float | None = SAME_PICT
     image is compared with every other one, block by block. Raises VectorIndexError on a threshold
     outside of (0, 1], CollectionError.
     """
-    indexed = collection.catalog.contents()
+    return collection.undisturbed(lambda: _groups(collection, threshold))
+
+
+def _groups(collection: Collection, threshold: float | None) -> list[DuplicateGroup]:
+    known = collection.vectors.n  # others may have committed more since it was opened
+    indexed = [(row, content) for row, content in collection.catalog.contents() if row < known]
     rows = np.array([row for row, _ in indexed], np.int64)
     contents = [content for _, content in indexed]
     sets = Sets(len(rows))
