@@ -63,8 +63,8 @@ class Hit:
     caption       the caption that was found, id and path being its image's; None where images are searched
     relevance     how likely the image is meant at all, 0 to 1; None, as the next two, unless asked for
     rerank_score  by whose order the hits come; None also for those that were not looked at again
-    line          of a batch, from 1, that asked; None elsewhere
     duplicates    how many further results were the same picture, at least: far worse ones are not looked for
+    line          of a batch, from 1, that asked; None elsewhere
     """
 
     query: str

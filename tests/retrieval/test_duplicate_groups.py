@@ -82,7 +82,7 @@ def test_nothing_is_written(opened, made):
 
 
 def test_what_others_write_meanwhile(made, tmp_path, sample_photos):
-    """They add a copy, which counts once the collection is opened anew; then they drop images and compact."""
+    """Where they rebuilt the collection, rows have other numbers."""
     path = shutil.copytree(made, tmp_path / "photos.collection")
     photos = shutil.copytree(made.parent / "photos", tmp_path / "photos")
     how = Options("builtin", "cpu", "float32")
