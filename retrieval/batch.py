@@ -89,14 +89,21 @@ def _answered(
     if not asked:
         return
     try:
-        vectors = collection.query_vectors([one.query for one in asked], wanted)
+        answers = _hits(collection, asked, wanted)
     except QueryError as error:
         if len(asked) == 1:
             refused(asked[0].line, error)
             return
-        for one in asked:  # to find out which it is
-            yield from _answered(collection, [one], wanted, refused)
+        half = len(asked) // 2
+        for part in (asked[:half], asked[half:]):  # to find out which it is
+            yield from _answered(collection, part, wanted, refused)
         return
+    yield from zip(asked, answers)
+
+
+def _hits(collection: Collection, asked: Sequence[Asked], wanted: Wanted) -> list[list[Hit]]:
+    """Of each. Raises QueryError if one cannot be asked."""
+    vectors = collection.query_vectors([one.query for one in asked], wanted)
     groups: dict[tuple, list[int]] = {}
     for place, one in enumerate(asked):
         groups.setdefault((one.k, one.where), []).append(place)
@@ -105,4 +112,4 @@ def _answered(
         queries = [asked[place].query for place in places]
         found = collection.search_each(queries, vectors[places], replace(wanted, k=k, where=where))
         answers |= zip(places, found)
-    yield from ((one, answers[place]) for place, one in enumerate(asked))
+    return [answers[place] for place in range(len(asked))]

@@ -82,6 +82,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def damaged(path: Path, error: sqlite3.Error) -> CollectionError:
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):  # by us
+        return CollectionError(f"{path.parent} is closed; open it anew.")
     return CollectionError(
         f"{path} cannot be read ({error}). If it is missing or damaged, rebuild the collection: "
         f"retrieval index --rebuild SOURCE -o {path.parent}"

@@ -6,12 +6,14 @@ What lies in its folder, and how that is read while others write: `retrieval.sto
 from __future__ import annotations
 
 from dataclasses import replace
-from os import PathLike, fspath
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import numpy as np
 
+from indexes import Matches
 from retrieval import query
 from retrieval.catalog import Catalog
 from retrieval.conditions import Condition
@@ -20,7 +22,7 @@ from retrieval.errors import QueryError
 from retrieval.manifest import Manifest
 from retrieval.query_cache import QueryCache
 from retrieval.query_vectors import QueryVectors, stored_vectors
-from retrieval.rank.relevance import RelevanceModel, relevance_model, sample
+from retrieval.rank.relevance import RelevanceModel, relevance_model
 from retrieval.rank.rerank import Reranker
 from retrieval.rank.rerankers import load_reranker
 from retrieval.rank.templates import in_sentences
@@ -123,8 +125,8 @@ class Collection(StoredCollection):
         templates: str = AUTO,
         calibrated: bool = True,
         min_score: float | str | None = None,
-        dedup: float | None = None,
-        diverse: float | None = None,
+        dedup: float | bool | None = None,
+        diverse: float | bool | None = None,
         rerank: Reranker | str | None = None,
     ) -> Results:
         """The k best matches of each query, best first, query after query.
@@ -140,14 +142,14 @@ class Collection(StoredCollection):
         calibrated  text queries for images, if the collection is: the order is then that of scores
                     less a bias of each image, and the scores shown, which are cosines, need not descend
         min_score   leave out images that score lower; AUTO: those that are likely not meant at all
-        dedup       cosine from which on images are one picture, which comes once
-        diverse     weight of the score, 0 to 1, against being unlike the images before
+        dedup       cosine from which on images are one picture, which comes once; True: 0.93
+        diverse     weight of the score, 0 to 1, against being unlike the images before; True: 0.7
         rerank      looks at the best images again, or its name; see `retrieval.rank.rerankers`
 
         Raises QueryError, RerankError, and EncoderError for a name to rerank by.
         """
-        asked = [queries] if isinstance(queries, str | PathLike | query.Query) else queries
-        parsed = [one if isinstance(one, query.Query) else query.parse(fspath(one)) for one in asked]
+        single = isinstance(queries, str | bytes | PathLike | query.Query) or not isinstance(queries, Iterable)
+        parsed = [query.asked(one) for one in ([queries] if single else queries)]
         if isinstance(rerank, str):
             rerank = self.reranker(rerank)
         wanted = Wanted(
@@ -181,10 +183,12 @@ class Collection(StoredCollection):
         return found.of(in_sentences(queries, encoder.name, wanted.templates), wanted.fusion)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        return self._undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
+        return self.undisturbed(lambda: stored_vectors(self.path, self.catalog, self.vectors, ids))
 
     def checked_k(self, k: int | None, within: str = IMAGES) -> int:
-        """Raises QueryError unless k is in 1..how many there are to find."""
+        """Raises QueryError unless k is a whole number in 1..how many there are to find."""
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral)):
+            raise QueryError(f"k is {k!r}; give a whole number.")
         self._index_record(within)
         n = len(self) if within == IMAGES else self._once_per_commit(within, lambda: self.catalog.captions.counts()[1])
         if n == 0:
@@ -196,7 +200,7 @@ class Collection(StoredCollection):
             raise QueryError(f"k is {k}; ask for at least 1 result.")
         if k > n:
             raise QueryError(f"k is {k}, but {self.path} holds {n} {within}; ask for at most {n}.")
-        return k
+        return int(k)
 
     def search_vectors(self, shown: Sequence[str], vectors: np.ndarray, k: int, *, within: str = IMAGES) -> list[Hit]:
         """What is nearest to vectors (q, d), float32 unit rows, whatever they are of. shown: q names."""
@@ -206,19 +210,15 @@ class Collection(StoredCollection):
 
     def search_each(self, queries: Sequence[query.Query], vectors: np.ndarray, wanted: Wanted) -> list[list[Hit]]:
         """The hits of each of q queries by its vector (q, d); wanted.k is what `checked_k` returned."""
-        if wanted.refinement and wanted.within != IMAGES:
-            raise QueryError(f"Captions are not reranked, collapsed or left out; search {IMAGES} for that.")
-
         def find() -> list[list[Hit]]:
             nearest = self._nearest(wanted)
             if wanted.refinement:
                 return refined_hits(
-                    nearest, self.vectors, self.catalog, queries, vectors, wanted.k, wanted.refinement,
-                    self._relevance(wanted.refinement),
+                    nearest, self.vectors, self.catalog, queries, vectors, wanted, self._relevance(wanted.refinement),
                 )
             return found_hits(nearest, self._owners, queries, vectors, wanted)
 
-        return self._undisturbed(find)
+        return self.undisturbed(find)
 
     def _nearest(self, wanted: Wanted) -> Nearest:
         index = self.index(wanted.within)  # first: it may open the vectors anew
@@ -235,6 +235,8 @@ class Collection(StoredCollection):
     def _relevance(self, how: Refinement) -> RelevanceModel | None:
         if how.min_score is None:
             return None
-        return self._once_per_commit("relevance", lambda: relevance_model(
-            self.vectors.chosen(sample(self.indexed().live_rows())), self.encoder_for(())
-        ))
+        return self._once_per_commit("relevance", lambda: relevance_model(self._search_live, self.encoder_for(())))
+
+    def _search_live(self, vectors: np.ndarray, k: int) -> Matches:
+        index, live = self.index(), self.allowed(None)  # the index is as it was when it was opened
+        return index.search(vectors, k, allowed=None if live.sum() == index.n else live)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Callable, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Callable, Sequence
 from retrieval.dates import span
 
 EARTH_KM = 6371.0088  # mean radius, IUGG
+_LONGEST = 10_000  # characters of a value; SQLite's own limit of a pattern is 50,000 bytes
 _LARGEST = 2**63 - 1  # that SQLite keeps as an integer
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -56,6 +58,8 @@ def compare(field: str, operator: str, value: str) -> Condition:
     known = FIELDS[field]
     if operator not in known.operators:
         raise ValueError(f"{field} cannot be compared with {operator}; use one of {' '.join(known.operators)}")
+    if len(value) > _LONGEST:
+        raise ValueError(f"the value has {len(value):,} characters, and {_LONGEST:,} can be compared")
     bare = _MIRRORED.get(operator, operator)
     found = known.compare(known.column, bare, value)
     found = Condition(f"COALESCE({found.sql}, 0)", found.values)
@@ -131,16 +135,27 @@ def _km_between(lat: float | None, lon: float | None, other_lat: float, other_lo
 
 
 def _folded_contains(text: str | None, part: str) -> bool | None:
-    return None if text is None else part in text.casefold()
+    return None if text is None else part in _folded(text)
+
+
+def _folded(text: str) -> str:
+    """Alike whatever the case, and however accents are written: macOS takes names apart, e and its accent."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _text(column: str, operator: str, value: str) -> Condition:
     if operator == "=":
         return Condition(f"{column} = ?", (value,))
-    if value.isascii():  # SQLite's own LIKE knows no other letters' cases, and is faster
-        escaped = re.sub(r"([\\%_])", r"\\\1", value)
-        return Condition(f"{column} LIKE ? ESCAPE '\\'", (f"%{escaped}%",))
-    return Condition(f"folded_contains({column}, ?)", (value.casefold(),))
+    folded = _folded(value)
+    contains = f"folded_contains({column}, ?)"
+    if not folded.isascii():
+        return Condition(contains, (folded,))
+    # SQLite's own LIKE is faster, and right where column holds ASCII: as many bytes as characters.
+    escaped = re.sub(r"([\\%_])", r"\\\1", folded)
+    is_ascii = f"length(CAST({column} AS BLOB)) = length({column})"
+    return Condition(
+        f"CASE WHEN {is_ascii} THEN {column} LIKE ? ESCAPE '\\' ELSE {contains} END", (f"%{escaped}%", folded)
+    )
 
 
 def _caption(column: str, operator: str, value: str) -> Condition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterable, Sequence
 
 from retrieval.corpus import addresses
 from retrieval.errors import ImageError
@@ -14,6 +14,7 @@ from retrieval.images import thumbnail
 from retrieval.types import Hit
 
 THUMBNAIL_PIXELS = 240
+Section = tuple[str, Sequence[Hit]]  # a query, as results call it, and its hits
 _PAGE_STYLE = """
 body { font: 16px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; background: #fafafa }
 h1 { font-size: 1.4rem }
@@ -32,7 +33,7 @@ _SHEET_STYLE = """
 """
 
 
-def write_contact_sheet(path: Path, title: str, hits: Mapping[str, Sequence[Hit]]) -> None:
+def write_contact_sheet(path: Path, title: str, hits: Iterable[Section]) -> None:
     """Write one section per query, best match first. Raises OSError.
 
     An image that can no longer be read keeps its place, without a picture.
@@ -47,9 +48,9 @@ def write_contact_sheet(path: Path, title: str, hits: Mapping[str, Sequence[Hit]
     write_atomically(path, page.encode(errors="backslashreplace"))  # arguments need not be valid Unicode
 
 
-def contact_sheet(hits: Mapping[str, Sequence[Hit]]) -> str:
+def contact_sheet(hits: Iterable[Section]) -> str:
     """The sheet as a part of a page, its style included: one section per query, best match first."""
-    sections = "\n".join(_section(query, found) for query, found in hits.items())
+    sections = "\n".join(_section(query, found) for query, found in hits)
     return f'<style>{_SHEET_STYLE}</style>\n<article class="contact-sheet">\n{sections}\n</article>'
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from indexes import near_pairs
 from retrieval.collection import Collection
 from retrieval.documents import ImageFile
-from retrieval.rank.duplicates import DEFAULT_THRESHOLD, Sets, same_contents
+from retrieval.rank.duplicates import Sets, same_contents
+from retrieval.wanted import SAME_PICTURE
 
 EXACT, NEAR = "exact", "near"
 
@@ -35,7 +36,7 @@ class DuplicateGroup:
         ]}
 
 
-def duplicate_groups(collection: Collection, threshold: float | None = DEFAULT_THRESHOLD) -> list[DuplicateGroup]:
+def duplicate_groups(collection: Collection, threshold: float | None = SAME_PICTURE) -> list[DuplicateGroup]:
     """Groups of at least two, in the order of their first images.
 
     threshold  cosine from which on two images are the same picture; what is joined by a chain of such
@@ -45,7 +46,12 @@ def duplicate_groups(collection: Collection, threshold: float | None = DEFAULT_T
     image is compared with every other one, block by block. Raises VectorIndexError on a threshold
     outside of (0, 1], CollectionError.
     """
-    indexed = collection.catalog.contents()
+    return collection.undisturbed(lambda: _groups(collection, threshold))
+
+
+def _groups(collection: Collection, threshold: float | None) -> list[DuplicateGroup]:
+    known = collection.vectors.n  # others may have committed more since it was opened
+    indexed = [(row, content) for row, content in collection.catalog.contents() if row < known]
     rows = np.array([row for row, _ in indexed], np.int64)
     contents = [content for _, content in indexed]
     sets = Sets(len(rows))

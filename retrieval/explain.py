@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 
 from retrieval.errors import QueryError
+from retrieval.query import embed, text_query
+from retrieval.query_vectors import QueryVectors
+from retrieval.rank.templates import in_sentences
 from retrieval.types import Encoder
 
 METHODS = ("auto", "gradient", "occlusion")
@@ -67,7 +70,7 @@ def explain(encoder: Encoder, image: Image.Image, text: str, *, method: str = "a
     can = hasattr(encoder, "relevance")
     if method == "gradient" and not can:
         raise QueryError(f"{encoder.name} gives no gradients. Explain by --method occlusion.")
-    towards = encoder.encode_texts([text])[0]  # (d,)
+    towards = _encoded(encoder, [text])[0]  # (d,)
     own = encoder.encode_images([image])[0]  # (d,)
     if method == "occlusion" or not can:
         method, heat = "occlusion", _occluded(encoder, image, towards)
@@ -85,8 +88,14 @@ def leave_one_out(encoder: Encoder, image: np.ndarray, text: str) -> list[tuple[
     if len(words) < 2:
         return []
     texts = [text, *(" ".join(words[:index] + words[index + 1 :]) for index in range(len(words)))]
-    scores = encoder.encode_texts(texts) @ image  # (1 + words,)
+    scores = _encoded(encoder, texts) @ image  # (1 + words,)
     return list(zip(words, (scores[0] - scores[1:]).tolist()))
+
+
+def _encoded(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
+    """Vectors (t, d) that a search by these words would have, short ones in sentences included."""
+    queries = in_sentences([text_query(text) for text in texts], encoder.name)
+    return QueryVectors(encoder.dim, lambda new: embed(new, encoder), lambda ids: {}, None).of(queries)
 
 
 def drawn(image: Image.Image, heat: np.ndarray) -> Image.Image:

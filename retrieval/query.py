@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from os import PathLike, fsdecode
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, cast
@@ -46,6 +47,23 @@ def text_query(text: str) -> Query:
     if not stripped:
         raise QueryError("The query is empty. Say what to look for, or give an image file.")
     return Query(stripped)
+
+
+def asked(one: str | PathLike | Query) -> Query:
+    """What a program asks: a text as `parse` reads it, a path of an image file, or a query.
+
+    Raises QueryError as `parse` does, for a path where there is no image file, and for anything else.
+    """
+    if isinstance(one, Query):
+        return one
+    if isinstance(one, str):
+        return parse(one)
+    if not isinstance(one, PathLike):
+        raise QueryError(f"{one!r} cannot be searched by; give a text, a path, or a list of these.")
+    image = _image_file(fsdecode(one))
+    if image is None:
+        raise QueryError(f"There is no image file {fsdecode(one)}. To search by words, give a text.")
+    return image
 
 
 def parse(text: str, weights: Sequence[float] = ()) -> Query:
@@ -105,7 +123,12 @@ def _composed(
 ) -> Query:
     """images: the terms that are known to be files already."""
     found = with_weights(found, weights)
-    queries = [_of_term(term, images) for term in found]
+    try:
+        queries = [_of_term(term, images) for term in found]
+    except QueryError as error:
+        if all(term.kind != "id" for term in found):
+            raise
+        raise QueryError(f'{error} If it belongs to an id, put that in quotes: id:"a - b.jpg".') from error
     if len(found) == 1 and found[0].weight == 1:
         return queries[0]
     return Query(shown.strip(), terms=tuple((term.weight, one) for term, one in zip(found, queries)))

@@ -5,7 +5,8 @@
     2:red car + 0.5:./like.jpg              weights, in front of terms that are added or subtracted
     "salt - pepper" + id:2019/rex.jpg       quotes make words of anything; id: names a stored document
 
-A query of one term is that text as it stands, unless it is in quotes or begins with id:.
+A query of one term is that text as it stands, unless it is in quotes or begins with id:. An id that
+holds a + or - between spaces goes in quotes, id:"a - b.jpg", unless it is an argument of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _JOINT = re.compile(r"(?:^|(?<=\s))[+-](?=\s|$)")
 _WEIGHT = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+|nan|inf(?:inity)?)(?:e[+-]?\d+)?):\s*(?=\S)", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
 _ID = "id:"
+_WHOLE_ID = re.compile(rf'(?:{_WEIGHT.pattern})?(?-i:{_ID})(?=[^\s"])', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ class Term:
 def terms(text: str, *, joined: bool = False) -> list[Term]:
     """The terms of a query; one, of weight 1, if nothing is added or subtracted.
 
-    joined  it is a part of a composed query: even a single term may have a weight
+    joined  it is an argument of its own in a composed query: even a single term may have a weight, and
+            what begins with id: is one, whatever the id holds
 
     Raises QueryError, with the position, for quotes that are not closed, empty terms, and weights
     that are no finite number.
     """
     found: list[Term] = []
     sign, at = 1.0, _SPACE.match(text).end()
+    if joined and _WHOLE_ID.match(text, at):
+        return [_term(text[at:].rstrip(), sign, at, single=False)]
     while True:
         end, joint = _end_of_term(text, at)
         if not text[at:end].strip():

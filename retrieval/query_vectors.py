@@ -92,7 +92,9 @@ def stored_vectors(
     for id in ids:
         if id not in rows:
             similar = catalog.id_ending_in(id.rpartition("/")[2])
-            meant = f"Did you mean id:{similar}?" if similar else "Ids are paths below the folder that was indexed."
+            meant = f"Did you mean id:{similar}?" if similar else (
+                'Ids are paths below the folder that was indexed; one with + or - between spaces goes in quotes: id:"a - b.jpg".'
+            )
             raise QueryError(f"There is no image with the id {id} in {collection}. {meant}")
         if rows[id] is None:
             raise QueryError(f"The image {id} in {collection} could not be read, so it has no vector to search by.")

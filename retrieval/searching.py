@@ -14,7 +14,7 @@ from retrieval.query import Query
 from retrieval.rank.refinement import Candidates, refine, width
 from retrieval.rank.relevance import RelevanceModel
 from retrieval.rank.rerank import Stored
-from retrieval.types import Hit
+from retrieval.types import PRODUCT, Hit
 from retrieval.vectors import VectorStore
 from retrieval.wanted import AUTO, Refinement, Wanted
 
@@ -95,33 +95,51 @@ def found_hits(
 
 
 def refined_hits(
-    nearest: Nearest, store: VectorStore, catalog: Catalog, queries: Sequence[Query], vectors: np.ndarray, k: int,
-    how: Refinement, relevance: RelevanceModel | None,
+    nearest: Nearest, store: VectorStore, catalog: Catalog, queries: Sequence[Query], vectors: np.ndarray,
+    wanted: Wanted, relevance: RelevanceModel | None,
 ) -> list[list[Hit]]:
-    """The hits of each query among images, as `how` wants them: up to k, fewer where it leaves some out.
+    """The hits of each query among images, refined as is wanted: up to k, fewer where some are left out.
 
     vectors    (q, d) float32 unit rows, one a query
     relevance  of the collection; None gives hits none
 
     Raises QueryError, RerankError, CollectionError.
     """
+    k, how = wanted.k, wanted.refinement
+    for query in queries:  # before the first of them takes its time
+        _check(query, how, wanted.fusion)
     return [
-        _hits(nearest, store, catalog, query, vector, k, how, relevance if query.is_text else None)
+        _hits(nearest, store, catalog, query, vector, k, how, relevance if _is_caption(query, wanted.fusion) else None)
         for query, vector in zip(queries, vectors)
     ]
+
+
+def _check(query: Query, how: Refinement, fusion: str) -> None:
+    """Raises QueryError for a query that cannot be refined so."""
+    if how.min_score == AUTO and not query.is_text:
+        raise QueryError(
+            f"{query.shown} is not of words alone, and min-score auto is estimated for texts. Give a number: "
+            "copies score about 0.95, unlike images below 0.6."
+        )
+    if how.min_score == AUTO and not _is_caption(query, fusion):
+        raise QueryError(
+            f"{query.shown} subtracts or multiplies, which makes scores lower than those of captions, with which "
+            "min-score auto compares. Give a number: see what it finds without."
+        )
+    if how.rerank is not None and (query.terms or query.document is not None):
+        raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
+
+
+def _is_caption(query: Query, fusion: str) -> bool:
+    """Whether its scores are of the kind that those of captions are."""
+    product = (query.fusion or fusion) == PRODUCT
+    return query.is_text and not (query.terms and (product or any(weight < 0 for weight, _ in query.terms)))
 
 
 def _hits(
     nearest: Nearest, store: VectorStore, catalog: Catalog, query: Query, vector: np.ndarray, k: int,
     how: Refinement, relevance: RelevanceModel | None,
 ) -> list[Hit]:
-    if how.min_score == AUTO and not query.is_text:
-        raise QueryError(
-            f"{query.shown} is not of words alone, and min-score auto is estimated for texts. Give a number: "
-            "copies score about 0.95, unlike images below 0.6."
-        )
-    if how.rerank is not None and (query.terms or query.document is not None):
-        raise QueryError(f"{query.shown} cannot be reranked: that takes a query of words, or of one image file.")
     most = nearest.n if nearest.index.device == "cpu" else min(nearest.n, max(k, _MOST_ON_GPU))
     count = min(width(how, k), most)
     while True:

@@ -81,7 +81,7 @@ class StoredCollection:
         self._open(manifest, catalog)
         return True
 
-    def _undisturbed(self, find: Callable[[], Found]) -> Found:
+    def undisturbed(self, find: Callable[[], Found]) -> Found:
         """What `find` reads of index, vectors and catalogue in one state of the collection."""
         while True:
             try:

@@ -63,7 +63,8 @@ class Hit:
     caption       the caption that was found, id and path being its image's; None where images are searched
     relevance     how likely the image is meant at all, 0 to 1; None, as the next two, unless asked for
     rerank_score  by whose order the hits come; None also for those that were not looked at again
-    duplicates    how many further results were the same picture
+    duplicates    how many further results were the same picture, at least: far worse ones are not looked for
+    line          of a batch, from 1, that asked; None elsewhere
     """
 
     query: str
@@ -75,6 +76,7 @@ class Hit:
     relevance: float | None = None
     rerank_score: float | None = None
     duplicates: int | None = None
+    line: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """One record of `retrieval search --json` and of `retrieval serve`; six digits of a fraction."""

@@ -22,7 +22,6 @@ from typing import Sequence
 from retrieval.conditions import (
     EQUALITY, FIELDS, OPERATORS, Condition, all_of, any_of, compare, in_folder, negated, unknown, within_km,
 )
-from retrieval.dates import span
 from retrieval.errors import QueryError
 
 _TOKEN = re.compile(
@@ -93,15 +92,14 @@ def every(
         found.append(where if isinstance(where, Condition) else parse(where))
     if near_to is not None:
         found.append(parse_near(near_to) if isinstance(near_to, str) else _near_of(near_to))
-    for name, operator, date in (("after", ">=", after), ("before", "<", before)):
-        if date is not None:
+    for name, field, operator, value in (
+        ("date of after", "taken", ">=", after), ("date of before", "taken", "<", before), ("camera", "camera", "~", camera),
+    ):
+        if value is not None:
             try:
-                span(date)
+                found.append(compare(field, operator, value))
             except ValueError as error:
-                raise _sentence(f"The date of {name} cannot be used: {error}") from error
-            found.append(compare("taken", operator, date))
-    if camera is not None:
-        found.append(compare("camera", "~", camera))
+                raise _sentence(f"The {name} cannot be used: {error}") from error
     if folders:
         found.append(in_folder(folders))
     if not found:
@@ -133,9 +131,11 @@ class Filters:
 
 
 def _near_of(place: Sequence[float]) -> Condition:
-    if len(place) != 3:
-        raise QueryError(f"near is {tuple(place)}; it has to be (latitude, longitude, kilometres).")
-    return near(*place)
+    try:
+        lat, lon, km = place
+    except (TypeError, ValueError):
+        raise QueryError(f"near is {place!r}; it has to be (latitude, longitude, kilometres).") from None
+    return near(lat, lon, km)
 
 
 class _Parser:

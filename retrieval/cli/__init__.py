@@ -61,6 +61,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
+    if hasattr(sys.stdin, "reconfigure"):  # lines of other encodings, as in files of queries
+        sys.stdin.reconfigure(errors="replace")
     configure_logging()
     try:
         cli(prog_name="retrieval")

@@ -35,7 +35,7 @@ def command(collection, image, query, output, method, device, precision, as_json
     """Show which regions of IMAGE speak for QUERY, and which of its words matter.
 
     IMAGE is a file, or an image of COLLECTION by its id or path. The regions are drawn over it as a
-    PNG, and in the terminal. Brightness is relative to the image's own strongest region: look at the
+    PNG, and in the terminal. QUERY is of words, as for `retrieval search`. Brightness is relative to the image's own strongest region: look at the
     score to see whether there is anything to explain. A word's drop is how much lower the score is
     without it. What the encoder does not see, such as the ends of a panorama, stays dark.
     """
@@ -46,8 +46,7 @@ def command(collection, image, query, output, method, device, precision, as_json
 
     with Collection.open(collection, device=device, precision=precision) as opened:
         found = find_image(opened, image)
-        if not query.strip():  # complain before loading anything
-            raise QueryError("The query is empty. Say what the image is to be explained by.")
+        words = _words(query)  # complain before loading anything
         output = output or Path(f"{Path(found.address).stem}.explained.png")
         if output.suffix.lower() != ".png":
             raise QueryError(f"{output} is not named as a PNG. Give a file that ends in .png.")
@@ -57,7 +56,7 @@ def command(collection, image, query, output, method, device, precision, as_json
             raise QueryError(f"{output} cannot be written: {reason}.")
         picture = found.open(at_least=LONGEST_SIDE)
         picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        explained = explain(opened.load_encoder(), picture, query, method=method)
+        explained = explain(opened.load_encoder(), picture, words, method=method)
     drawing = drawn(picture, explained.heat)
     _save(drawing, output)
     if as_json:
@@ -73,6 +72,19 @@ def command(collection, image, query, output, method, device, precision, as_json
     out.print_facts({"score": explained.score, "drawing": f"{output} (by {explained.method})"})
     if explained.words:
         out.print_rows(("word", "drop"), explained.words)
+
+
+def _words(query: str) -> str:
+    """What a search by this would look for. Raises QueryError unless that is words."""
+    from retrieval.query import parse
+
+    parsed = parse(query)
+    if parsed.terms or not parsed.is_text:
+        raise QueryError(
+            f"{query} is not of words alone, by which an image is explained. If it is, put it in quotes of its own: "
+            f"'\"{query.strip()}\"'."
+        )
+    return parsed.shown
 
 
 def _save(drawing, output: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, Sequence
+from typing import TYPE_CHECKING, Callable, Iterable, Sequence
 
 import click
 
@@ -55,7 +55,7 @@ class Form:
             return found
         hits = list(hits)
         if self.paths:
-            self._print_paths(hits)
+            print_paths([hit.path for hit in hits], addresses.file_of, self.null)
             return hits
         more = [name for name in _MORE if any(getattr(hit, name) is not None for hit in hits)]
         more += ["caption"] * self.captions
@@ -67,17 +67,6 @@ class Form:
         )
         return hits
 
-    def _print_paths(self, hits: Sequence[Hit]) -> None:
-        from retrieval.corpus import addresses
-
-        files = dict.fromkeys(addresses.file_of(hit.path) for hit in hits)
-        for file in files:
-            if file is not None:  # as bytes: names need not be text of any encoding
-                click.echo(os.fsencode(file) + (b"\0" if self.null else b"\n"), nl=False)
-        if None in files:
-            lost = list(dict.fromkeys(hit.path for hit in hits if addresses.file_of(hit.path) is None))
-            click.echo(f"Left out {len(lost)} that are no files of their own, such as {lost[0]}", err=True)
-
     def _pictures(self, hits: Sequence[Hit]) -> list[Picture]:
         if self.thumbnails is False or not sys.stdout.isatty():
             return []
@@ -85,6 +74,17 @@ class Form:
 
         by = _way()
         return draw_all([hit.path for hit in hits], by) if by else []
+
+
+def print_paths(paths: Sequence[str], file_of: Callable[[str], str | None], null: bool) -> None:
+    """The files of addresses, each once; those that are no file's are counted on stderr."""
+    files = dict.fromkeys(map(file_of, paths))
+    for file in files:
+        if file is not None:  # as bytes: names need not be text of any encoding
+            click.echo(os.fsencode(file) + (b"\0" if null else b"\n"), nl=False)
+    if None in files:
+        lost = list(dict.fromkeys(path for path in paths if file_of(path) is None))
+        click.echo(f"Left out {len(lost)} that are no files of their own, such as {lost[0]}", err=True)
 
 
 def _way() -> Way | None:

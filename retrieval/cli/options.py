@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from retrieval.wanted import DIVERSE_WEIGHT, SAME_PICTURE
+
 
 class _Path(click.Path):
     """A path that is not empty: an unset shell variable must not mean the current folder."""
@@ -156,12 +158,13 @@ _REFINEMENTS = (
     click.option("--min-score", type=_AutoOr(-1, 1, auto=True), metavar="X|auto",
                  help="Leave out what scores lower. auto: what is likely not meant at all, by an estimate "
                  "that is shown as relevance."),
-    click.option("--dedup", type=_AutoOr(0, 1), is_flag=False, flag_value="0.93", metavar="[SCORE]",
-                 help="Show a picture once: equal files, and images whose cosine is at least SCORE.  "
-                 "[without a value: 0.93]"),
-    click.option("--diverse", type=_AutoOr(0, 1), is_flag=False, flag_value="0.7", metavar="[WEIGHT]",
+    click.option("--dedup", type=_AutoOr(0, 1), is_flag=False, flag_value=str(SAME_PICTURE), metavar="[SCORE]",
+                 help="Show a picture once: equal files, and images whose cosine is at least SCORE. Duplicates are how often "
+                 "it comes again, at least.  "
+                 f"[without a value: {SAME_PICTURE}]"),
+    click.option("--diverse", type=_AutoOr(0, 1), is_flag=False, flag_value=str(DIVERSE_WEIGHT), metavar="[WEIGHT]",
                  help="Spread the results: WEIGHT is that of the score, the rest that of being unlike those "
-                 "before.  [without a value: 0.7]"),
+                 f"before.  [without a value: {DIVERSE_WEIGHT}]"),
     click.option("--rerank", metavar="MODEL",
                  help="Order the best 100 by another, larger encoder, named as for `retrieval index`, or the "
                  "best 20 by a cross-encoder: the folder of one trained with --task match."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -53,7 +54,9 @@ def shell_quoted(path: Path) -> str:
 
 
 def print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False))
+    # In other encodings characters that these lack would come as \x.., which is no JSON.
+    whole = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    click.echo(json.dumps(content, ensure_ascii=not whole))
 
 
 def print_rows(

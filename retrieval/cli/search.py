@@ -106,7 +106,7 @@ def command(
     if not parsed and lines is None:
         _require_somebody_to_ask(html or open_it)
     hits, failed = None, []
-    if parsed and not (no_server or rerank) and (device, precision) == ("auto", "auto"):
+    if parsed and not no_server and rerank is None and (device, precision) == ("auto", "auto"):
         from retrieval.serve.client import ask_running
 
         hits = ask_running(collection, parsed, wanted, said)
@@ -115,7 +115,7 @@ def command(
 
         how = {"device": device, "precision": precision, "remember_queries": not no_cache}
         with Collection.open(collection, **how) as opened:
-            if rerank:
+            if rerank is not None:
                 wanted = replace(wanted, refinement=replace(refinement, rerank=opened.reranker(rerank)))
             if not parsed and lines is None:
                 _ask(opened, wanted, form)
@@ -159,7 +159,7 @@ def _of_lines(collection, lines, wanted, failed) -> Iterator:
         for asked, hits in answer(collection, lines, wanted, refuse, advance):
             answered += 1
             _name_missed(collection, [asked.query], hits, replace(wanted, where=asked.where), f"Line {asked.line}: ")
-            yield from hits
+            yield from (replace(hit, line=asked.line) for hit in hits)
     if refused:
         failed.append(f"{refused} of {answered + refused} queries could not be asked; they are named above.")
     elif not answered:

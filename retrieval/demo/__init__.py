@@ -51,7 +51,7 @@ def run(output: Path, options: Options, watcher: Watcher = Watcher()) -> DemoRes
         found = collection.search(QUERIES, min(RESULTS, len(collection)))
         hits = {query: list(group) for query, group in groupby(found, lambda hit: hit.query)}
         sheet = output / "contact-sheet.html"
-        write_contact_sheet(sheet, f"retrieval demo: {report.images} photos, {report.encoder}", hits)
+        write_contact_sheet(sheet, f"retrieval demo: {report.images} photos, {report.encoder}", hits.items())
         return DemoResult(report, hits, sheet, evaluate(collection, CAPTIONS))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def auto_threshold(evaluation: Evaluation, encoder: Encoder, sampling: Sampling 
     images = evaluation.images[left]
     there = np.isin(task.images, left)  # (c,)
     best = exact_search(images, evaluation.texts, 1).scores[:, 0]
-    shown = relevance_model(images, encoder).of(best) >= AUTO_RELEVANCE
+    shown = relevance_model(partial(exact_search, images), encoder).of(best) >= AUTO_RELEVANCE
 
     def share(of: np.ndarray, among: np.ndarray) -> Estimate:
         values = np.where(among, of.astype(np.float64), np.nan)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-DEFAULT_WEIGHT = 0.7
+from retrieval.wanted import DIVERSE_WEIGHT
+
 _LEAST_CANDIDATES, _CANDIDATES_PER_RESULT = 50, 5
 
 
@@ -13,7 +14,7 @@ def candidates_for(k: int) -> int:
     return max(_LEAST_CANDIDATES, _CANDIDATES_PER_RESULT * k)
 
 
-def diverse_order(scores: np.ndarray, vectors: np.ndarray, k: int, weight: float = DEFAULT_WEIGHT) -> np.ndarray:
+def diverse_order(scores: np.ndarray, vectors: np.ndarray, k: int, weight: float = DIVERSE_WEIGHT) -> np.ndarray:
     """Choose k candidates one by one, each the best of `weight * score - (1 - weight) * likeness`.
 
     Likeness is the highest cosine with one chosen before; scores are stretched to [0, 1] over the

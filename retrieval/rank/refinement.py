@@ -14,6 +14,7 @@ from retrieval.rank.relevance import RelevanceModel
 from retrieval.rank.rerank import Stored, reranked
 from retrieval.wanted import AUTO, Refinement
 
+_COUNTED = 1024  # candidates among which the copies of what is shown are counted, if not more are needed
 AUTO_RELEVANCE = 0.5  # what is likelier meant than not
 
 
@@ -89,6 +90,8 @@ def refine(
         leading = order[: candidates_for(k)]
         by = candidates.calibrated if how.rerank is None else _ranks_as_scores(order, n)
         order = leading[diverse_order(by[leading], vectors[leading], k, how.diverse)]
+    if how.dedup is not None and how.rerank is None and n < _COUNTED:  # a look at all of them again costs too much
+        more |= _ends_in_a_copy(candidates, vectors, order[:k], how.dedup)
     return [
         Refined(
             int(one), None if likely is None else float(likely[one]),
@@ -96,6 +99,16 @@ def refine(
         )
         for one in order[:k]
     ], more
+
+
+def _ends_in_a_copy(candidates: Candidates, vectors: np.ndarray, shown: np.ndarray, threshold: float) -> bool:
+    """Whether the last candidate is the picture of one that is shown: there may be more of these."""
+    last = len(candidates.rows) - 1
+    if not len(shown) or last in shown:
+        return False
+    content = candidates.stored[last].content
+    same = content is not None and any(candidates.stored[one].content == content for one in shown)
+    return same or bool((vectors[shown] @ vectors[last] >= threshold).any())
 
 
 def _good_enough(scores: np.ndarray, least: float | str | None, relevance: RelevanceModel | None) -> np.ndarray:

@@ -18,16 +18,15 @@ import io
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Callable
 
 import numpy as np
 
-from indexes import exact_search
+from indexes import Matches
 from retrieval.files import cache_folder, write_atomically
 from retrieval.types import TextEncoder
 
 _BACKGROUND = Path(__file__).with_name("background.txt")
-_SAMPLE = 20_000  # images that stand for a larger collection
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,12 @@ class RelevanceModel:
         return np.searchsorted(self.best, scores) / len(self.best)
 
 
-def relevance_model(vectors: Any, encoder: TextEncoder) -> RelevanceModel:
-    """Of a collection.
+def relevance_model(search: Callable[[np.ndarray, int], Matches], encoder: TextEncoder) -> RelevanceModel:
+    """Of a collection. A sample of it would not do: the best of more images scores higher.
 
-    vectors  (n, d) float16 or float32 unit rows of its images, or of those `sample` chose
+    search  (vectors (q, d), k) to what is found of its images, the way queries find theirs
     """
-    best = exact_search(vectors, background_vectors(encoder), 1).scores[:, 0]
-    return RelevanceModel(np.sort(best))
-
-
-def sample(rows: np.ndarray) -> np.ndarray:
-    """Rows to stand for all of them, ascending; the same for the same rows."""
-    if len(rows) <= _SAMPLE:
-        return rows
-    return np.sort(np.random.default_rng(0).choice(rows, _SAMPLE, replace=False))
+    return RelevanceModel(np.sort(search(background_vectors(encoder), 1).scores[:, 0]))
 
 
 def background() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval.encoders import load_encoder
+from retrieval.errors import RerankError
 from retrieval.files import cache_folder
 from retrieval.rank.rerank import CONFIG_FILE, EncoderReranker, Reranker
 from retrieval.rank.vector_cache import VectorCache
@@ -20,6 +21,8 @@ def load_reranker(name: str, own: Encoder, *, device: str = "auto", precision: s
 
     Raises EncoderError, RerankError.
     """
+    if not name.strip():
+        raise RerankError("The name of the model to rerank by is empty. Give an encoder's, or a cross-encoder's folder.")
     if (Path(name) / CONFIG_FILE).is_file():
         from retrieval.rank.cross_encoder import load_cross_encoder  # torch waits until it is needed
 

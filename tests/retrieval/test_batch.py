@@ -8,7 +8,7 @@ from retrieval import batch
 from retrieval.batch import answer
 from retrieval.collection import Collection
 from retrieval.maintain import Options, index_sources
-from retrieval.wanted import Wanted
+from retrieval.wanted import Refinement, Wanted
 from retrieval.where import parse
 
 
@@ -93,6 +93,30 @@ def test_bad_lines_are_named_and_the_others_answered(opened, tmp_path):
         12: "no image file ./missing.jpg", 13: "ask for at most 8", 14: "no image with the id \ud800",
     }.items():
         assert words in said[line]
+
+
+class Nothing:
+    """Scores nothing above anything."""
+
+    name, depth = "nothing", 3
+
+    def scores(self, query, images, first):
+        return 0 * first
+
+
+@pytest.mark.parametrize(("how", "line", "said"), [
+    (Refinement("auto"), "id:{id}", "not of words alone"),
+    (Refinement(rerank=Nothing()), "a cat + a dog", "cannot be reranked"),
+])
+def test_lines_that_cannot_be_refined_are_named_and_the_others_answered(opened, how, line, said):
+    bad = line.format(id=opened.catalog.indexed()[0][0])
+    hits, refused = answered(opened, ["a dog", bad, "a cat", "a cup"], Wanted(1, refinement=how))
+    assert [line for line, _ in refused] == [2] and said in refused[0][1]
+    assert len(hits) == 3
+    for query, found in zip(("a dog", "a cat", "a cup"), hits):
+        expected = opened.search(query, 1, min_score=how.min_score, rerank=how.rerank)
+        assert [(hit.query, hit.id) for hit in found] == [(hit.query, hit.id) for hit in expected]
+        np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in expected], atol=1e-5)
 
 
 def test_progress_counts_lines(opened, monkeypatch):

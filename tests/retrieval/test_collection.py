@@ -188,6 +188,12 @@ class TestOpening:
             with pytest.raises(CollectionError, match="(?s)should hold .* vectors.*--rebuild"):
                 collection.search("a cat")
 
+    def test_a_closed_one_says_so(self, sample_collection, tiny_encoder):
+        with Collection.open(sample_collection, encoder=tiny_encoder) as collection:
+            collection.search("a cat")
+        with pytest.raises(CollectionError, match=f"^{sample_collection} is closed; open it anew.$"):
+            collection.search("a cat")
+
     def test_reading_writes_nothing(self, sample_copy, tiny_encoder):
         before = {path: path.stat().st_mtime_ns for path in sorted(sample_copy.rglob("*"))}
         with Collection.open(sample_copy, encoder=tiny_encoder) as collection:

@@ -53,9 +53,9 @@ def picture(attributes):
 def test_every_hit_has_its_thumbnail_rank_score_and_name(photo_folder, tmp_path):
     rocket, cat = photo_folder / "rocket.jpg", photo_folder / "chelsea.png"
     path = tmp_path / "new" / "folder" / "sheet.html"
-    write_contact_sheet(path, "Six photos", {
-        "a rocket": hits("a rocket", rocket, cat), "a cat": hits("a cat", cat),
-    })
+    write_contact_sheet(path, "Six photos", [
+        ("a rocket", hits("a rocket", rocket, cat)), ("a cat", hits("a cat", cat)),
+    ])
     page = Page(path)
     assert page.texts["title"] == ["Six photos"] == page.texts["h1"]
     assert page.texts["h2"] == ["a rocket", "a cat"]
@@ -74,7 +74,7 @@ def test_every_hit_has_its_thumbnail_rank_score_and_name(photo_folder, tmp_path)
 
 def test_the_file_needs_nothing_else(photo_folder, tmp_path):
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "t", {"q": hits("q", photo_folder / "rocket.jpg")})
+    write_contact_sheet(path, "t", [("q", hits("q", photo_folder / "rocket.jpg"))])
     assert {tag for tag, _ in Page(path).tags}.isdisjoint({"script", "link", "iframe", "base"})
     assert "http" not in path.read_text(encoding="utf-8")
 
@@ -83,7 +83,7 @@ def test_hostile_names_and_queries_stay_text(photo_folder, tmp_path):
     path = tmp_path / "sheet.html"
     hit = Hit(HOSTILE, 1, 0.5, HOSTILE, str(photo_folder / "rocket.jpg"))
     gone = Hit(HOSTILE, 2, 0.4, HOSTILE, str(photo_folder / "<b>gone</b>.jpg"))
-    write_contact_sheet(path, HOSTILE, {HOSTILE: [hit, gone]})
+    write_contact_sheet(path, HOSTILE, [(HOSTILE, [hit, gone])])
     page = Page(path)
     assert page.texts["title"] == [HOSTILE] == page.texts["h1"] == page.texts["h2"]
     assert page.texts["figcaption"] == [f" 1. {HOSTILE}", f" 2. {HOSTILE}"]
@@ -96,7 +96,7 @@ def test_an_image_that_is_gone_keeps_its_place(photo_folder, tmp_path):
     rocket, gone, broken = (photo_folder / name for name in ("rocket.jpg", "gone.jpg", "broken.jpg"))
     broken.write_bytes(rocket.read_bytes()[:2000])
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "t", {"q": hits("q", gone, broken, rocket)})
+    write_contact_sheet(path, "t", [("q", hits("q", gone, broken, rocket))])
     page = Page(path)
     assert page.texts["figcaption"] == [" 1. gone.jpg", " 2. broken.jpg", " 3. rocket.jpg"]
     missing, damaged = page.texts["div"]
@@ -110,14 +110,14 @@ def test_an_image_in_an_archive(photo_folder, tmp_path):
     with tarfile.open(tmp_path / "photos.tar", "w") as archive:
         archive.add(photo_folder / "rocket.jpg", "rocket.jpg")
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "t", {"q": [Hit("q", 1, 0.5, "rocket.jpg", f"{tmp_path}/photos.tar#rocket.jpg")]})
+    write_contact_sheet(path, "t", [("q", [Hit("q", 1, 0.5, "rocket.jpg", f"{tmp_path}/photos.tar#rocket.jpg")])])
     [image] = Page(path).images()
     assert max(picture(image).size) == THUMBNAIL_PIXELS
 
 
 def test_a_query_without_hits_and_other_scripts(tmp_path):
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "фото", {"一只狗": []})
+    write_contact_sheet(path, "фото", [("一只狗", [])])
     page = Page(path)
     assert (page.texts["h1"], page.texts["h2"], page.images()) == (["фото"], ["一只狗"], [])
     assert page.tags[1] == ("meta", {"charset": "utf-8"})
@@ -125,14 +125,14 @@ def test_a_query_without_hits_and_other_scripts(tmp_path):
 
 def test_a_query_that_is_not_valid_unicode(tmp_path):
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "t", {"caf\udce9 dog": []})
+    write_contact_sheet(path, "t", [("caf\udce9 dog", [])])
     assert Page(path).texts["h2"] == [r"caf\udce9 dog"]
 
 
 def test_a_frame_of_a_video_is_shown_with_its_time(write_video, tmp_path):
     video = write_video(tmp_path / "clip.mp4", [0, 200], [0, 83_000])
     path = tmp_path / "sheet.html"
-    write_contact_sheet(path, "Clips", {"light": [Hit("light", 1, 0.5, "clip.mp4#t=83", f"{video}#t=83")]})
+    write_contact_sheet(path, "Clips", [("light", [Hit("light", 1, 0.5, "clip.mp4#t=83", f"{video}#t=83")])])
     page = Page(path)
     (image,) = page.images()
     assert image["alt"] == "clip.mp4 @ 00:01:23" and "clip.mp4 @ 00:01:23" in page.texts["figcaption"][0]

@@ -79,3 +79,17 @@ def test_nothing_is_written(opened, made):
     before = {path: path.stat().st_mtime_ns for path in made.parent.rglob("*")}
     duplicate_groups(opened, 0.9)
     assert {path: path.stat().st_mtime_ns for path in made.parent.rglob("*")} == before
+
+
+def test_what_others_write_meanwhile(made, tmp_path, sample_photos):
+    """Where they rebuilt the collection, rows have other numbers."""
+    path = shutil.copytree(made, tmp_path / "photos.collection")
+    photos = shutil.copytree(made.parent / "photos", tmp_path / "photos")
+    how = Options("builtin", "cpu", "float32")
+    with Collection.open(path) as opened:
+        before = described(duplicate_groups(opened, 0.9))
+        shutil.copyfile(photos / "flower.jpg", photos / "again.jpg")
+        (photos / "coffee.png").unlink()
+        index_sources([photos], path, how, rebuild=True)
+        after = described(duplicate_groups(opened, 0.9))
+    assert sorted(after) == sorted([*before, (EXACT, ["again.jpg", "flower.jpg"])])

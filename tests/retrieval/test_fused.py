@@ -10,6 +10,7 @@ from retrieval.compact import compact
 from retrieval.errors import CollectionError, QueryError
 from retrieval.maintain import Options, index_sources
 from retrieval.manifest import Manifest
+from retrieval.rank.relevance import background_vectors
 
 WEIGHTS = {"image": 0.7, "caption": 0.3}
 SAID = {"rocket.jpg": ["a launch at night", "smoke"], "coffee.png": ["a cup"], "flower.jpg": ["a cup"]}
@@ -73,6 +74,18 @@ def test_images_are_searched_fused_with_what_is_said(table, tmp_path, tiny_encod
     assert_searched(path, tiny_encoder, expected(path, tiny_encoder, SAID))
     (path / room.FILE_NAME).unlink()  # derived
     assert_searched(path, tiny_encoder, expected(path, tiny_encoder, SAID))
+
+
+def test_relevance_compares_with_the_background_fused_as_well(table, tmp_path, tiny_encoder):
+    path = tmp_path / "c.collection"
+    index(table, path, tiny_encoder, fuse=WEIGHTS)
+    vectors = np.stack([*expected(path, tiny_encoder, SAID).values()])
+    best = (background_vectors(tiny_encoder) @ vectors.T).max(1)
+    with Collection.open(path, encoder=tiny_encoder) as opened:
+        hits = opened.search("a cup of something", min_score=-1)
+    shares = [(best < hit.score).mean() for hit in hits]
+    assert max(shares) > 0
+    np.testing.assert_allclose([hit.relevance for hit in hits], shares, atol=0.02)  # float16 moves a few over
 
 
 def test_other_captions_are_fused_anew(table, tmp_path, tiny_encoder, photo_folder):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from retrieval.errors import QueryError
 from retrieval.images import open_image
-from retrieval.query import Query, embed, opened, parse, text_query
+from retrieval.query import Query, asked, embed, opened, parse, parse_arguments, text_query
 
 
 def refused(text):
@@ -133,3 +133,35 @@ class TestEmbed:
 
     def test_no_queries(self, tiny_encoder):
         assert embed([], tiny_encoder).shape == (0, 32)
+
+
+def test_an_argument_that_is_an_id_is_not_split():
+    (query,) = parse_arguments(["id:photo - Copy.jpg", "+", "snow"])
+    assert query.terms == ((1.0, Query("id:photo - Copy.jpg", document="photo - Copy.jpg")), (1.0, Query("snow")))
+
+
+def test_where_an_id_was_split_quotes_are_recommended():
+    assert refused("id:photo - Copy.jpg") == (
+        "There is no image file Copy.jpg. To search by text, write words. "
+        'If it belongs to an id, put that in quotes: id:"a - b.jpg".'
+    )
+
+
+class TestAskedByPrograms:
+    def test_a_path_is_an_image_file_whatever_its_name(self, photo_folder):
+        rocket = photo_folder / "rocket.jpg"
+        named = rocket.rename(photo_folder / "a rocket + no suffix")
+        assert asked(named) == Query(str(named), named)
+        assert asked("a dog + a cat").terms and asked(Query("a - b")) == Query("a - b")
+
+    @pytest.mark.parametrize("path", [Path("a dog"), Path("notes.txt"), Path()])
+    def test_a_path_is_never_words(self, path, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("notes.txt").write_text("no image")
+        with pytest.raises(QueryError, match=f"^There is no image file {path}. To search by words, give a text.$"):
+            asked(path)
+
+    @pytest.mark.parametrize("one", [None, 3, b"a dog"])
+    def test_anything_else_is_refused(self, one):
+        with pytest.raises(QueryError, match="cannot be searched by; give a text, a path, or a list of these"):
+            asked(one)

@@ -68,6 +68,14 @@ def test_a_part_of_a_query_may_have_a_weight_though_it_is_one_term():
     assert terms("2:car", joined=True) == [Term("car", 2.0)]
 
 
+def test_an_id_in_an_argument_of_its_own_is_whole():
+    assert terms("id:photo - Copy.jpg", joined=True) == [Term("photo - Copy.jpg", 1.0, "id")]
+    assert terms(" 2:id:a + b.jpg ", joined=True) == [Term("a + b.jpg", 2.0, "id", 2)]
+    assert terms('id:"a - b.jpg" - c', joined=True) == [Term("a - b.jpg", 1.0, "id"), Term("c", -1.0, at=18)]
+    assert [term.text for term in terms("ID:a - b", joined=True)] == ["ID:a", "b"]
+    assert [term.text for term in terms("id:a - b")] == ["a", "b"]
+
+
 def test_weights_in_place_of_those_written():
     assert with_weights(terms("2:a + b - c"), [5, 0.5]) == [Term("a", 5), Term("b", 0.5, at=7), Term("c", -1, at=11)]
     assert with_weights(terms("a - b"), [1, 3])[1].weight == -3

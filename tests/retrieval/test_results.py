@@ -24,8 +24,26 @@ def test_are_a_list_that_reads_well():
         "a cat\n"
         "   1  0.2500  a cat asleep  /photos/cat.jpg"
     )
-    assert {query: len(hits) for query, hits in results.by_query().items()} == {"a dog": 2, "a cat": 1}
+    assert [(query, len(hits)) for query, hits in results.by_query()] == [("a dog", 2), ("a cat", 1)]
     assert repr(Results()) == "no results"
+
+
+def test_a_part_of_them_shows_itself_as_well():
+    results = Results([Hit("a dog", rank, 0.3, f"{rank}.jpg", f"/{rank}.jpg") for rank in (1, 2, 3)])
+    part = results[1:]
+    assert isinstance(part, Results) and [hit.rank for hit in part] == [2, 3]
+    assert part._repr_html_().count("<figure>") == 2
+    assert results[0].rank == 1 and results[-1].rank == 3
+
+
+def test_queries_that_are_called_alike_stay_apart():
+    """As the same words with other filters, or asked twice."""
+    one, two = Hit("a dog", 1, 0.3, "a.jpg", "/a.jpg"), Hit("a dog", 2, 0.2, "b.jpg", "/b.jpg")
+    results = Results([one, two, one])
+    assert results.by_query() == [("a dog", [one, two]), ("a dog", [one])]
+    assert repr(results).splitlines().count("a dog") == 2
+    assert results._repr_html_().count("<h2>a dog</h2>") == 2
+    assert Results([two]).by_query() == [("a dog", [two])]
 
 
 def test_a_notebook_shows_thumbnails(photo_folder):

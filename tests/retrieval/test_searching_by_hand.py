@@ -1,5 +1,7 @@
 """Refined searches in a collection of six vectors, where every score is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from retrieval.duplicate_groups import duplicate_groups
 from retrieval.errors import QueryError
 from retrieval.images import ImageFacts
 from retrieval.manifest import EncoderRecord, Manifest
+from retrieval.rank import refinement
 from retrieval.searching import Nearest
 from retrieval.vectors import VectorStore
 
@@ -36,21 +39,28 @@ class Backwards:
         return -first
 
 
-@pytest.fixture
-def opened(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("RETRIEVAL_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "six.collection"
+
+
+def made(path, vectors, contents):
     path.mkdir()
     with Catalog.create(path) as catalog:
         store = VectorStore(path / "vectors", 3, 0)
         catalog.commit([
             Document(FileState(f"/photos/{row}.jpg", 10 + row, 1), f"{row}.jpg", content,
                      ImageFacts(10, 10 + row, None, None, None, None))
-            for row, content in enumerate(CONTENTS)
-        ], store.append(VECTORS))
-        store.n = len(VECTORS)
+            for row, content in enumerate(contents)
+        ], store.append(vectors))
+        store.n = len(vectors)
         Collection(path, Manifest(EncoderRecord("east", 3, "east")), catalog).refresh_index()
-    with Collection.open(path, encoder=East()) as collection:
+    return path
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with Collection.open(made(tmp_path / "six.collection", VECTORS, CONTENTS), encoder=East()) as collection:
         yield collection
 
 
@@ -72,6 +82,19 @@ def test_plain(opened):
     assert found(opened)[:4] == [(0, 1), (4, 1), (1, 0.96), (5, 0.6)]
 
 
+@pytest.mark.parametrize("queries", [None, 5, b"east", [None], Path("nothere"), [Path("nothere")]])
+def test_what_is_no_query(opened, queries):
+    with pytest.raises(QueryError, match="cannot be searched by|There is no image file nothere"):
+        opened.search(queries)
+
+
+@pytest.mark.parametrize("k", ["2", 2.0, True])
+def test_how_many_is_a_whole_number(opened, k):
+    with pytest.raises(QueryError, match=f"^k is {k!r}; give a whole number.$"):
+        opened.search("east", k)
+    assert len(opened.search("east", np.int32(2))) == 2
+
+
 def test_dedup_and_what_fills_up(opened):
     hits = opened.search("east", 3, dedup=0.95)
     assert [(hit.id, hit.duplicates) for hit in hits] == [("0.jpg", 2), ("5.jpg", 0), ("2.jpg", 0)]
@@ -82,6 +105,17 @@ def test_a_wider_search_goes_on_until_k_are_left(opened):
     """Two candidates are both the same file; the next four times as many hold others."""
     assert found(opened, 1, dedup=0.95) == [(0, 1)]
     assert found(opened, 6, dedup=0.95) == [(0, 1), (5, 0.6), (2, 0), (3, 0)]
+
+
+def test_copies_are_counted_whatever_k_is(opened):
+    for k in (1, 2, 3, 6):
+        assert opened.search("east", k, dedup=0.95)[0].duplicates == 2
+    assert opened.search("east", 1, dedup=0.99)[0].duplicates == 1
+
+
+def test_copies_are_counted_among_a_bounded_number(opened, monkeypatch):
+    monkeypatch.setattr(refinement, "_COUNTED", 2)
+    assert opened.search("east", 1, dedup=0.95)[0].duplicates == 1
 
 
 def test_least_scores(opened):
@@ -107,6 +141,30 @@ def test_what_relevance_is_measured_by_is_made_once_per_commit(opened, monkeypat
         catalog.forget(["/photos/3.jpg"])  # which the background was nearest to
     assert [hit.relevance for hit in opened.search("east", 5, min_score=-1)] == [1, 1, 1, 1, 1]
     assert len(made) == 2
+
+
+@pytest.mark.parametrize(("query", "fusion"), [("2:a - b", "sum"), ("-1:a + 2:b", "sum"), ("a + b", "product")])
+def test_auto_is_not_for_what_scores_lower_than_captions(opened, query, fusion):
+    with pytest.raises(QueryError, match="subtracts or multiplies.* Give a number"):
+        opened.search(query, 6, min_score="auto", fusion=fusion)
+    (best, *_) = opened.search(query, 6, min_score=-1, fusion=fusion)
+    assert best.relevance is None
+
+
+def test_auto_is_for_sums_of_words(opened):
+    assert opened.search("a + b", 6, min_score="auto") == []  # it lies where the background does
+    assert [hit.relevance for hit in opened.search("a + b", 6, min_score=-1)] == [0] * 6
+
+
+def test_of_a_large_collection_every_image_counts_for_relevance(tmp_path):
+    """One in 25,000 is what the background is nearest to, and nobody's sample."""
+    vectors = np.tile(np.array([0.6, 0, 0.8], np.float32), (25_000, 1))
+    sampled = np.random.default_rng(0).choice(25_000, 20_000, replace=False)
+    vectors[np.setdiff1d(np.arange(25_000), sampled)[0]] = [-0.6, -0.8, 0]
+    with Collection.open(made(tmp_path / "many.collection", vectors, map(str, range(25_000))), encoder=East()) as opened:
+        (hit,) = opened.search("east", 1, min_score=-1)
+        assert (round(hit.score, 2), hit.relevance) == (0.6, 0)  # and the background reaches 1
+        assert opened.search("east", 1, min_score="auto") == []
 
 
 def test_diverse(opened):

@@ -148,6 +148,24 @@ def test_all_options_together(catalog):
     assert passing(catalog, said.condition()) == {TOWER} and Filters().condition() is None
 
 
+@pytest.mark.parametrize(("names", "filter", "expected"), [
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "cafe.jpg"], "caf\u00e9", [0, 1]),
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "cafe.jpg"], "CAFE\u0301", [0, 1]),
+    (["cafe\u0301.jpg", "caf\u00e9.jpg", "CAFE.jpg"], "cafe", [2]),
+    (["Hauptstra\u00dfe.jpg", "HAUPTSTRASSE.jpg", "Hauptweg.jpg"], "strasse", [0, 1]),
+    (["Hauptstra\u00dfe.jpg", "HAUPTSTRASSE.jpg", "Hauptweg.jpg"], "Stra\u00dfe", [0, 1]),
+    (["\u00e9 100%.jpg", "\u00e9 1000.jpg"], "100%", [0]),
+])
+def test_letters_are_the_same_however_they_are_written(tmp_path, names, filter, expected):
+    with Catalog.create(tmp_path) as catalog:
+        catalog.commit([Document(FileState(name, 1, 1), name, captions=(name,)) for name in names], range(len(names)))
+    with Catalog.open(tmp_path) as catalog:
+        for field in ("path", "caption"):
+            assert catalog.rows_where(parse(f"{field} ~ '{filter}'")).tolist() == expected
+            others = [row for row in range(len(names)) if row not in expected]
+            assert catalog.rows_where(parse(f"{field} !~ '{filter}'")).tolist() == others
+
+
 @pytest.mark.parametrize("value", ["x' OR 1=1 --", "'; DROP TABLE documents; --", "\\", "?"])
 def test_nothing_typed_is_ever_sql(catalog, value):
     quoted = value.replace("'", "''")
@@ -182,6 +200,7 @@ def test_nothing_typed_is_ever_sql(catalog, value):
         ("width ! 3", "position 7: ! 3"),
         ("(" * 60 + "width > 1" + ")" * 60, "position 51: parentheses and nots are nested more than 50 deep"),
         (" or ".join(["width = 1"] * 501), "more than 500 comparisons"),
+        (f"width = 1 or path ~ '{'x' * 60_000}'", "position 21: the value has 60,000 characters, and 10,000 can be compared"),
     ],
 )
 def test_refused(where, said):
@@ -193,6 +212,7 @@ def test_refused(where, said):
 def test_the_longest_filter_is_answered(catalog):
     assert passing(catalog, parse(" or ".join(["width = 10"] * 500))) == {NORTH}
     assert passing(catalog, parse("(" * 50 + "width = 10" + ")" * 50)) == {NORTH}
+    assert passing(catalog, parse(f"path ~ '{'%' * 10_000}' or width = 10")) == {NORTH}
 
 
 @pytest.mark.parametrize(
@@ -205,10 +225,12 @@ def test_the_longest_filter_is_answered(catalog):
         ({"near_to": "0,181,1"}, "longitudes from -180 to 180"),
         ({"near_to": (0, 0, 0)}, "the distance 0 km has to be positive"),
         ({"near_to": (0, 0, float("inf"))}, "has to be positive"),
-        ({"near_to": (0, 0)}, "it has to be (latitude, longitude, kilometres)"),
+        ({"near_to": 5}, "near is 5; it has to be (latitude, longitude, kilometres)"),
+        ({"near_to": (0, 0)}, "near is (0, 0); it has to be (latitude, longitude, kilometres)"),
         ({"after": "2024-13"}, "The date of after cannot be used: there is no date 2024-13"),
         ({"before": "now"}, "The date of before cannot be used: 'now' is no date"),
         ({"camera": "\udc80"}, "is not valid Unicode"),
+        ({"camera": "x" * 60_000}, "The camera cannot be used: the value has 60,000 characters"),
     ],
 )
 def test_options_refused(options, said):

@@ -47,9 +47,9 @@ def run(monkeypatch, capsys, own_logging):
     # bfloat16, where the machine has it, would blur comparisons with the fixtures' encoders
     monkeypatch.setenv("RETRIEVAL_PRECISION", "float32")
 
-    def run(*arguments: object, stdin: str = "") -> Done:
+    def run(*arguments: object, stdin: str | bytes = b"") -> Done:
         monkeypatch.setattr(sys, "argv", ["retrieval", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin if isinstance(stdin, bytes) else stdin.encode()), "utf-8"))
         capsys.readouterr()
         try:
             main()

@@ -33,6 +33,17 @@ def test_paths_of_all_but_the_best(run, doubled, photo_folder):
     assert (photo_folder / "rocket.jpg").exists()
 
 
+def test_paths_are_those_of_files_of_their_own(run, collection_of_words, tmp_path):
+    (tmp_path / "clip.gif").touch()
+    (tmp_path / "more.zip").touch()
+    places = [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg", f"{tmp_path}/clip.gif#frame=1", f"{tmp_path}/more.zip#c.jpg",
+              "https://example.org/d.jpg"]
+    collection = collection_of_words(tmp_path / "c.collection", dict.fromkeys(places, "a cat"))
+    done = run("dedup", collection, "--paths")
+    assert (done.status, done.out) == (0, f"{tmp_path}/b.jpg\n")
+    assert done.err == f"Left out 3 that are no files of their own, such as {tmp_path}/clip.gif#frame=1\n"
+
+
 def test_sizes_that_an_import_does_not_know(run, collection_of_words, tmp_path):
     collection = collection_of_words(tmp_path / "c.collection", {"/photos/a.jpg": "a cat", "/photos/b.jpg": "a cat"})
     done = run("dedup", collection)

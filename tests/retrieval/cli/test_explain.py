@@ -44,6 +44,17 @@ def test_a_stored_image_and_another_file(run, collection):
     assert open_image(Path("why/it.png"))[0].size == (640, 427)
 
 
+def test_the_score_is_that_of_the_search(run, photo_folder, tmp_path):
+    """Of a single word, which the built-in encoder is asked in sentences, and of words in quotes."""
+    assert run("index", photo_folder, "-o", tmp_path / "own.collection").status == 0
+    for query in ("cat", "a cat", '"a cat - asleep"'):
+        hits = run("search", tmp_path / "own.collection", query, "--no-calibration", "--json").objects
+        (found,) = run("explain", tmp_path / "own.collection", "chelsea.png", query, "--json").objects
+        (score,) = [hit["score"] for hit in hits if hit["id"] == "chelsea.png"]
+        assert found["score"] == pytest.approx(score, abs=2e-3)
+    assert [one["word"] for one in found["words"]] == ["a", "cat", "-", "asleep"]
+
+
 def test_large_images_are_drawn_smaller(run, collection, tmp_path):
     Image.effect_noise((3000, 1500), 50).convert("RGB").save(tmp_path / "large.jpg")
     assert run("explain", collection, "large.jpg", "noise").status == 0
@@ -79,6 +90,9 @@ def test_half_blocks(monkeypatch, capsys, colours, shown):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("gone.jpg", "a dog"), "'gone.jpg' is no file here, and no image of"),
     (("coffee.png", "  "), "query is empty"),
+    (("coffee.png", "a cup - coffee"), "is not of words alone"),
+    (("coffee.png", "id:rocket.jpg"), "is not of words alone"),
+    (("coffee.png", "./picture.jpg"), "There is no image file ./picture.jpg"),
     (("coffee.png", "a dog", "-o", "why.jpg"), "why.jpg is not named as a PNG"),
     (("notes.txt", "a dog"), "The image notes.txt: not an image"),
 ])

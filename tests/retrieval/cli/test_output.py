@@ -1,4 +1,5 @@
 import io
+import json
 import sys
 
 import pytest
@@ -54,3 +55,16 @@ def test_others_names_say_nothing_to_the_terminal(terminal, capsys):
 ])
 def test_sizes_for_people(count, shown):
     assert output.in_bytes(count) == shown
+
+
+@pytest.mark.parametrize(("encoding", "said"), [
+    ("utf-8", '{"query": "café 水"}'), ("utf8", '{"query": "café 水"}'),
+    ("latin-1", r'{"query": "caf\u00e9 \u6c34"}'), ("ascii", r'{"query": "caf\u00e9 \u6c34"}'),
+])
+def test_json_is_json_in_every_encoding(monkeypatch, encoding, said):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, "backslashreplace"))
+    output.print_json({"query": "café 水"})
+    sys.stdout.flush()
+    line = written.getvalue().decode(encoding)
+    assert line == said + "\n" and json.loads(line) == {"query": "café 水"}

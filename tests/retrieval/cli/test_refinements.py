@@ -98,6 +98,11 @@ def test_an_unknown_model_to_rerank_by(run, doubled):
     assert done.status == 1 and "ViT-B-99" in done.err
 
 
+def test_an_empty_name_to_rerank_by(run, doubled):
+    done = run("search", doubled, "x", "--rerank", "")
+    assert (done.status, done.out) == (1, "") and "The name of the model to rerank by is empty" in done.err
+
+
 def test_captions_are_not_refined(run, doubled):
     done = run("search", doubled, "x", "--in", "captions", "--dedup")
     assert done.status == 1

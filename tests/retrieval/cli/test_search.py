@@ -166,6 +166,18 @@ class TestFilters:
 
 
 class TestBatches:
+    def test_bytes_that_are_no_text_spoil_their_line_alone(self, run, collection):
+        done = run("search", collection, "-", "-k", "1", "--json", stdin=b"a dog\n\xff\na cat\n")
+        assert (done.status, done.err) == (0, "")
+        assert [hit["query"] for hit in done.objects] == ["a dog", "\ufffd", "a cat"]
+
+    def test_records_say_which_line_asked(self, run, collection):
+        done = run("search", collection, "-", "-k", "2", "--json", stdin='a cat\n\n{"query": "a cat", "k": 1}\n')
+        assert [(hit["query"], hit["line"], hit["rank"]) for hit in done.objects] == [
+            ("a cat", 1, 1), ("a cat", 1, 2), ("a cat", 3, 1),
+        ]
+        assert all("line" not in hit for hit in run("search", collection, "a cat", "--json").objects)
+
     def test_files_and_stdin_answer_alike(self, run, collection, tmp_path):
         lines = 'a cat\n\n{"query": "a dog", "k": 1}\na cat - a dog\n'
         (tmp_path / "queries.txt").write_text(lines)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from retrieval.images import open_image
-from retrieval.rank.duplicates import DEFAULT_THRESHOLD, Kept, Sets, collapse, same_contents
+from retrieval.rank.duplicates import Kept, Sets, collapse, same_contents
+from retrieval.wanted import SAME_PICTURE
 
 VECTORS = np.array([[1, 0], [0, 1], [0.96, 0.28], [0.6, 0.8], [0, 1]], np.float32)
 
@@ -87,5 +88,5 @@ def test_the_default_tells_squashed_copies_from_different_photos(builtin_encoder
     whole = builtin_encoder.encode_images([open_image(path)[0] for path in originals])
     squashed = builtin_encoder.encode_images(copies)
     scores = whole @ squashed.T
-    assert (np.diagonal(scores) >= DEFAULT_THRESHOLD).mean() >= 0.9
-    assert scores[~np.eye(20, dtype=bool)].max() < DEFAULT_THRESHOLD - 0.05
+    assert (np.diagonal(scores) >= SAME_PICTURE).mean() >= 0.9
+    assert scores[~np.eye(20, dtype=bool)].max() < SAME_PICTURE - 0.05

@@ -58,7 +58,13 @@ def test_duplicates_are_counted_by_the_best_of_them():
     shown, more = refine(candidates(), 5, Refinement(dedup=0.95), QUERY, None)
     assert [(one.position, one.duplicates) for one in shown] == [(0, 1), (2, 1), (3, 0)]
     assert more  # five were asked for
-    assert not refine(candidates(), 3, Refinement(dedup=0.95), QUERY, None)[1]
+    assert not refine(candidates(4), 3, Refinement(dedup=0.95), QUERY, None)[1]
+
+
+def test_where_the_last_candidate_is_a_copy_there_may_be_more():
+    assert refine(candidates(), 3, Refinement(dedup=0.95), QUERY, None)[1]  # of 2, which is shown
+    assert not refine(candidates(), 1, Refinement(dedup=0.95), QUERY, None)[1]
+    assert not refine(candidates(), 3, Refinement(dedup=0.95, rerank=Backwards()), QUERY, None)[1]
 
 
 def test_more_candidates_cannot_help_where_all_others_score_too_low():

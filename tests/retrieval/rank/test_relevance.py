@@ -1,8 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
+from indexes import exact_search
 from retrieval.images import open_image
-from retrieval.rank.relevance import RelevanceModel, background, background_vectors, relevance_model, sample
+from retrieval.rank.relevance import RelevanceModel, background, background_vectors, relevance_model
 
 
 def test_it_is_the_share_of_captions_that_reach_less():
@@ -12,7 +15,7 @@ def test_it_is_the_share_of_captions_that_reach_less():
 
 def test_the_best_scores_are_those_of_exact_search(tiny_encoder):
     vectors = tiny_encoder.encode_texts(["a cat", "a dog", "a house"]).astype(np.float16)
-    model = relevance_model(vectors, tiny_encoder)
+    model = relevance_model(partial(exact_search, vectors), tiny_encoder)
     scores = tiny_encoder.encode_texts(background()) @ vectors.astype(np.float32).T
     np.testing.assert_allclose(model.best, np.sort(scores.max(1)), atol=1e-3)
 
@@ -46,19 +49,10 @@ def test_background_captions_are_distinct_texts():
     assert all(caption == caption.strip() != "" for caption in captions)
 
 
-def test_a_sample_stands_for_many():
-    few = np.arange(0, 100, 7)
-    assert sample(few) is few
-    chosen = sample(np.arange(0, 60_000, 2))
-    assert len(chosen) == len(set(chosen.tolist())) == 20_000
-    assert (np.diff(chosen) > 0).all() and (chosen % 2 == 0).all()
-    np.testing.assert_array_equal(chosen, sample(np.arange(0, 60_000, 2)))
-
-
 def test_the_built_in_encoder_knows_what_it_does_not_find(builtin_encoder, sample_photos):
     photos = [path for path in sample_photos if path.name != "motorcycle_left.png"]
     images = builtin_encoder.encode_images([open_image(path)[0] for path in photos])
-    model = relevance_model(images, builtin_encoder)
+    model = relevance_model(partial(exact_search, images), builtin_encoder)
     there = ["a cat", "a man with a camera", "a flower"]
     scores = (builtin_encoder.encode_texts([*there, "a skier in the snow", "a wedding"]) @ images.T).max(1)
     relevance = model.of(scores)
