@@ -93,7 +93,7 @@ def _shown(images: Any, queries: Any, encoder: Any, auto: bool) -> Any:
     if not auto:
         return np.ones(len(queries), bool)
     best = exact_search(images, queries, 1).scores[:, 0]
-    return relevance_model(images, encoder).of(best) >= AUTO_RELEVANCE
+    return relevance_model(partial(exact_search, images), encoder).of(best) >= AUTO_RELEVANCE
 
 
 def shares(there: Any, gone: Any, subjects: Any) -> Metrics:
