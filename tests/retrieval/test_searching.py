@@ -1,9 +1,11 @@
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from indexes import exact_search
 from retrieval.collection import Collection
 from retrieval.errors import QueryError
 from retrieval.maintain import Options, index_sources
@@ -71,7 +73,7 @@ def test_a_least_score_cuts_the_list(opened):
 def test_auto_gives_relevance_and_leaves_out_what_has_little(opened, tiny_encoder):
     from retrieval.rank.relevance import relevance_model
 
-    model = relevance_model(opened.vectors.take(np.arange(len(opened))), tiny_encoder)
+    model = relevance_model(partial(exact_search, opened.vectors.take(np.arange(len(opened)))), tiny_encoder)
     every = opened.search("a cat", len(opened))
     expected = [(hit.id, share) for hit, share in zip(every, model.of([hit.score for hit in every])) if share >= 0.5]
     found = opened.search("a cat", len(opened), min_score="auto")
