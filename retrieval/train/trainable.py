@@ -283,7 +283,7 @@ def _keep_frozen_in_evaluation(module: nn.Module) -> None:
     parameters = list(module.parameters())
     is_called = not isinstance(module, (nn.ModuleList, nn.ModuleDict))  # those only hold what is
     if is_called and parameters and not any(parameter.requires_grad for parameter in parameters):
-        if isinstance(module, _BatchNorm) or list(module.children()):
+        if isinstance(module, (_BatchNorm, nn.RNNBase)) or list(module.children()):
             module.register_forward_pre_hook(_evaluate)
         return
     for child in module.children():

@@ -315,3 +315,10 @@ def test_dropout_that_cannot_be_says_so():
     headless.visual.trunk.reset_classifier(0)
     with pytest.raises(TrainingError, match="image tower has no layer for its projection"):
         drop_outputs(headless, image=0.5, text=0.0)
+
+
+def test_frozen_recurrent_layers_drop_nothing():
+    model = make_trainable(made("gru"), Tuning(text=0)).train()
+    model.encode_text(TOKENS)
+    (layers,) = [one for one in model.text.modules() if isinstance(one, torch.nn.RNNBase)]
+    assert layers.dropout > 0 and not layers.training
