@@ -1,25 +1,29 @@
-"""Training a dual encoder from nothing.
+"""Training a dual encoder, from nothing or in its last layers.
 
-Both train the same architecture in float32 on the same JPEGs, a random crop and one caption of each
+All train the same architecture in float32 on the same JPEGs, a random crop and one caption of each
 photo in a step, with AdamW: ours by `retrieval train`'s own loop, the peer by the loop that comes with
 open_clip (`open_clip_train.train.train_one_epoch`) over a DataLoader with two workers and open_clip's own
-transform for training. What is timed is an epoch, decoding included; both begin with the model in memory.
+transform for training. What is timed is an epoch, decoding included; all begin with the model in memory.
+Where only last layers learn, ours also learns from what the frozen ones in front said of augmented copies
+(`--views`); how long one such copy of all photos takes, once before training, is told beside it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 from typing import Any
 
 from benchmarks import timing
 from benchmarks.case import Case, Contender, Measure, Metrics
-from benchmarks.models import CAPTIONS
+from benchmarks.models import BUILTIN, CAPTIONS
 from benchmarks.photos import photos
 
-SHOWN = ("seconds",)
+SHOWN = ("seconds", "seconds_a_view")
 LOADER_WORKERS = 2
 RATE = 5e-4
 
@@ -27,7 +31,10 @@ RATE = 5e-4
 def cases(quick: bool) -> list[Case]:
     if quick:
         return [_case("ViT-S-32-alt", "64x64", 64, 64, 32, 16)]
-    return [_case("ViT-S-32", "224 px", 224, 224, 256, 64), _case("ViT-S-32", "640x480", 640, 480, 200, 64)]
+    return [
+        _case("ViT-S-32", "224 px", 224, 224, 256, 64), _case("ViT-S-32", "640x480", 640, 480, 200, 64),
+        _last_layers("224 px", 224, 224, 256, 64),
+    ]
 
 
 def _case(architecture: str, size: str, width: int, height: int, count: int, batch: int) -> Case:
@@ -40,40 +47,74 @@ def _case(architecture: str, size: str, width: int, height: int, count: int, bat
     )
 
 
-def ours(settings: Mapping[str, Any], work: Path) -> Measure:
+def _last_layers(size: str, width: int, height: int, count: int, batch: int) -> Case:
+    return Case(
+        name=f"train the built-in encoder's last 9 image and 2 text groups, {size}",
+        settings={"model": BUILTIN, "image_groups": 9, "text_groups": 2, "width": width, "height": height, "images": count,
+                  "batch": batch, "loader_workers": LOADER_WORKERS},
+        contenders={
+            "ours, --views": Contender(partial(ours, views=1), ours=True), "ours": Contender(ours, ours=True),
+            "open_clip_train": Contender(open_clip_train),
+        },
+        unit="images_per_second", better="higher", baseline="open_clip_train", most_repeats=3,
+    )
+
+
+def ours(settings: Mapping[str, Any], work: Path, views: int = 0) -> Measure:
     from open_clip.transform import PreprocessCfg
 
     from retrieval.encoders.precision import resolve_device
     from retrieval.train.augment import Augmentation
     from retrieval.train.batches import Batches
+    from retrieval.train.frozen_front import KeptViews, frozen_front
     from retrieval.train.learner import Learner, Settings
     from retrieval.train.pairs import Pairs, Photo
     from retrieval.train.processes import Processes
-    from retrieval.train.starting import Start, start_model
-    from retrieval.train.dual_encoder import Plan, training_transform
-    from retrieval.train.trainable import Tuning
+    from retrieval.train.starting import start_model
+    from retrieval.train.dual_encoder import Plan, training_preprocessing, training_transform
 
     files = sorted(photos(work, settings["width"], settings["height"], settings["images"]).iterdir())
     pairs = Pairs([Photo(file.name, file.read_bytes) for file in files], [[_caption(i)] for i in range(len(files))], 0)
-    plan = Plan(Start(architecture=settings["architecture"]), settings=Settings(
+    start, tuning = _begun(settings)
+    plan = Plan(start, tuning, settings=Settings(
         batch_size=settings["batch"], learning_rate=RATE, precision="float32"
     ), augmentation=Augmentation(flip=False, colour=0.0))  # open_clip's own does no more
     trainee = start_model(plan.start)
-    transform = training_transform(PreprocessCfg(**trainee.encoder.preprocessing), plan)
-    batches = Batches(pairs, transform, batch_size=settings["batch"], seed=0, augmentation=plan.augmentation)
-    learner = Learner(trainee, plan.settings, Tuning(), 100 * batches.steps, device=resolve_device("auto"),
-                      processes=Processes())
+    preprocessing, device = PreprocessCfg(**trainee.encoder.preprocessing), resolve_device("auto")
+    kept, names, seconds = None, (), 0.0
+    if views:
+        front = frozen_front(trainee.encoder.model, tuning, (settings["height"], settings["width"]))
+        assert front is not None  # a convolutional tower has one
+        keeping = KeptViews(front, work / "views", training_preprocessing(preprocessing, plan),
+                            augmentation=plan.augmentation, seed=0, device=device)
+        rmtree(work / "views", ignore_errors=True)
+        found = []
+        seconds = timing.seconds(lambda: found.extend(keeping.of(pairs, views, lambda count: None))) / views
+        kept, names = found, front.names
+    batches = Batches(pairs, training_transform(preprocessing, plan), batch_size=settings["batch"], seed=0,
+                      augmentation=plan.augmentation, kept=kept)
+    learner = Learner(trainee, plan.settings, tuning, 100 * batches.steps, device=device, processes=Processes(),
+                      kept_front=names)
     epochs = iter(range(10**6))
 
     def epoch() -> None:
         for batch in batches.epoch(next(epochs)):
             learner.learn(batch)
 
-    return _rate(settings, epoch)
+    return _rate(settings, epoch, seconds)
+
+
+def _begun(settings: Mapping[str, Any]) -> Any:
+    """What training starts from, and what of it learns."""
+    from retrieval.train.starting import Start
+    from retrieval.train.trainable import Tuning
+
+    if "model" not in settings:
+        return Start(architecture=settings["architecture"]), Tuning()
+    return Start(model=settings["model"]), Tuning(settings["image_groups"], settings["text_groups"], keep_statistics=True)
 
 
 def open_clip_train(settings: Mapping[str, Any], work: Path) -> Measure:
-    import open_clip
     import torch
     from open_clip.loss import ClipLoss
     from open_clip_train.train import train_one_epoch
@@ -81,10 +122,9 @@ def open_clip_train(settings: Mapping[str, Any], work: Path) -> Measure:
 
     files = sorted(photos(work, settings["width"], settings["height"], settings["images"]).iterdir())
     warnings.filterwarnings("ignore", "This DataLoader will create")  # torch's advice, on one core
-    model, preprocess, _ = open_clip.create_model_and_transforms(settings["architecture"], output_dict=True)
+    model, preprocess, tokenize = _open_clip(settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device)
-    tokenize = open_clip.get_tokenizer(settings["architecture"])
     loader = torch.utils.data.DataLoader(
         _Pairs(files, preprocess, tokenize, Image.open), settings["batch"], shuffle=True, drop_last=True,
         num_workers=settings["loader_workers"],
@@ -104,12 +144,31 @@ def open_clip_train(settings: Mapping[str, Any], work: Path) -> Measure:
     return _rate(settings, epoch)
 
 
-def _rate(settings: Mapping[str, Any], epoch: Any) -> Measure:
+def _open_clip(settings: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Model, transform and tokenizer, as the peer has them."""
+    import open_clip
+
+    if "model" not in settings:
+        name = settings["architecture"]
+        model, preprocess, _ = open_clip.create_model_and_transforms(name, output_dict=True)
+        return model, preprocess, open_clip.get_tokenizer(name)
+    from retrieval.train.starting import start_model
+    from retrieval.train.trainable import make_trainable
+
+    start, tuning = _begun(settings)
+    encoder = start_model(start).encoder
+    model = make_trainable(encoder.model, tuning)
+    model.output_dict = True
+    return model, open_clip.image_transform(settings["height"], is_train=True), encoder.tokenize
+
+
+def _rate(settings: Mapping[str, Any], epoch: Any, seconds_a_view: float = 0.0) -> Measure:
     trained = settings["images"] // settings["batch"] * settings["batch"]  # both leave a smaller last batch out
 
     def measure() -> Metrics:
         taken = timing.seconds(epoch)
-        return {"seconds": taken, "images_per_second": trained / taken}
+        kept = {"seconds_a_view": seconds_a_view} if seconds_a_view else {}
+        return {"seconds": taken, "images_per_second": trained / taken, **kept}
 
     return measure
 
