@@ -30,7 +30,7 @@ RATE = 5e-4
 
 def cases(quick: bool) -> list[Case]:
     if quick:
-        return [_case("ViT-S-32-alt", "64x64", 64, 64, 32, 16)]
+        return [_case("ViT-S-32-alt", "64x64", 64, 64, 32, 16), _last_layers("64x64", 64, 64, 32, 16)]
     return [
         _case("ViT-S-32", "224 px", 224, 224, 256, 64), _case("ViT-S-32", "640x480", 640, 480, 200, 64),
         _last_layers("224 px", 224, 224, 256, 64),
