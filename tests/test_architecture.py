@@ -124,7 +124,9 @@ INSIDE = [
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
         "  retrieval.train.public_bank  retrieval.train.frozen_front",
         "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
-        "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress  retrieval.train.rehearsal",
+        "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress  retrieval.train.rehearsal"
+        "  retrieval.train.plan",
+        "retrieval.train.kept",
         "retrieval.train.dual_encoder",
     ],
     [

@@ -71,7 +71,7 @@ def ours(settings: Mapping[str, Any], work: Path, views: int = 0) -> Measure:
     from retrieval.train.pairs import Pairs, Photo
     from retrieval.train.processes import Processes
     from retrieval.train.starting import start_model
-    from retrieval.train.dual_encoder import Plan, training_preprocessing, training_transform
+    from retrieval.train.plan import Plan, training_preprocessing, training_transform
 
     files = sorted(photos(work, settings["width"], settings["height"], settings["images"]).iterdir())
     pairs = Pairs([Photo(file.name, file.read_bytes) for file in files], [[_caption(i)] for i in range(len(files))], 0)

@@ -136,7 +136,7 @@ def _ends_in_projections(given) -> bool:
 
 
 def _keeps_outputs(given) -> bool:
-    """Those of a frozen image tower; see `retrieval.train.dual_encoder.Plan`."""
+    """Those of a frozen image tower; see `retrieval.train.plan.Plan`."""
     from retrieval.train.outputs import image_projection
 
     return given.get("train_image") == "none" and image_projection(_loaded(given).visual) is not None
@@ -181,8 +181,9 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
 
     from retrieval.cli import output as out
     from retrieval.cli.interrupts import Interrupts
+    from retrieval.train.dual_encoder import train_dual_encoder
+    from retrieval.train.plan import Watcher
     from retrieval.train.processes import start
-    from retrieval.train.dual_encoder import Watcher, train_dual_encoder
 
     resume, restart, tensorboard, alone = (
         given.pop(name, False) for name in ("resume", "restart", "tensorboard", "changes_only"))

@@ -130,7 +130,7 @@ def plan_of(given: dict[str, Any]):
 
     from retrieval.train.augment import Augmentation
     from retrieval.train.learner import Settings
-    from retrieval.train.dual_encoder import Plan
+    from retrieval.train.plan import Plan
     from retrieval.train.trainable import Tuning
 
     def chosen(kind, **renamed):

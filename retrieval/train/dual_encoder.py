@@ -6,80 +6,37 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
-from typing import Any, Callable
+from typing import Any
 
-import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg
 
 from retrieval import __version__
 from retrieval.encoders import builtin, load_encoder
 from retrieval.encoders.precision import resolve_device
-from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform, input_size
+from retrieval.encoders.preprocess import input_size
 from retrieval.errors import NOTICE, DivergedError, TrainingError
-from retrieval.files import cache_folder, write_json
+from retrieval.files import write_json
 from retrieval.train import losses, model_folder, teacher
-from retrieval.train.augment import Augmentation
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
-from retrieval.train.frozen_front import KeptViews, frozen_front
-from retrieval.train.journal import Epoch, Journal, Step, draw_curves
-from retrieval.train.learner import Learner, Settings
+from retrieval.train.journal import Journal, draw_curves
+from retrieval.train.learner import Learner
 from retrieval.train.loop import Ended, Progress, fit
-from retrieval.train.outputs import TowerOutputs, image_projection, without_projections
+from retrieval.train.kept import kept_views
 from retrieval.train.pairs import Pairs, hold_out
+from retrieval.train.plan import Plan, Watcher, training_transform, transform
 from retrieval.train.processes import Processes
 from retrieval.train.rehearsal import rehearse
-from retrieval.train.starting import Start, Trainee, start_model
-from retrieval.train.trainable import Tuning, plain_state
+from retrieval.train.starting import Trainee, start_model
+from retrieval.train.trainable import plain_state
 from retrieval.train.validation import Recalls, Validation
 
 FACTS_FILE = "training.json"
 log = logging.getLogger("retrieval")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained on what, and how.
-
-    train_size  pixels that photos are learned at, where the image tower takes any; None: the model's own
-    teacher     an encoder to learn from too, named as `--model`
-    views       augmented copies of each photo that the image tower's frozen layers run over once, and not in
-                every epoch. Where the whole tower is frozen, and its projection is a linear map, 8 if None, the
-                photo itself included; anywhere else None is for photos augmented anew in each epoch
-    """
-
-    start: Start
-    tuning: Tuning = Tuning()
-    settings: Settings = Settings()
-    augmentation: Augmentation = Augmentation()
-    train_size: int | None = None
-    teacher: str | None = None
-    views: int | None = None
-
-    @property
-    def views_of_frozen_tower(self) -> int:
-        return self.views or 8
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """How a run tells how far it is; every call is optional. stop: asked after each step."""
-
-    on_step: Callable[[Step], None] = lambda step: None
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None
-    on_photos: Callable[[str, int], None] = lambda what, count: None  # of towers that run before training
-    stop: Callable[[], bool] = lambda: False
-
-    def saw(self, what: str, count: int) -> None:
-        """Photos before training. Raises KeyboardInterrupt if the run is to stop: there is no step to finish yet."""
-        self.on_photos(what, count)
-        if self.stop():
-            raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -125,13 +82,8 @@ def train_dual_encoder(
     trainee = for_loss(start_model(plan.start), settings.loss)
     rehearse(trainee.encoder.model, learned, settings, plan.tuning, world=processes.world, size=plan.train_size)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
-    front: tuple[str, ...] = ()
     with processes.in_turn():
-        kept = _kept_outputs(trainee, pairs, learned, plan, device, watcher)
-        if kept is None and plan.views:
-            front, kept = _kept_views(trainee, learned, plan, checkpoints.views, device, watcher)
-        else:
-            rmtree(checkpoints.views, ignore_errors=True)  # of another run
+        kept, front = kept_views(trainee, pairs, learned, plan, checkpoints.views, device, watcher)
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
@@ -143,7 +95,7 @@ def train_dual_encoder(
         taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, partial(watcher.saw, "Teacher's vectors"))
     validation = None
     if apart.photos and processes.is_first:
-        validation = Validation(apart, _transform(preprocessing), trainee.encoder.tokenize)
+        validation = Validation(apart, transform(preprocessing), trainee.encoder.tokenize)
     if resolve_device(device).type == "cuda":  # the peak is to be that of learning
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -177,37 +129,6 @@ def _left(output: Path, checkpoints: Checkpoints, outcome: Outcome) -> str:
     return resumed + best
 
 
-def _kept_outputs(
-    trainee: Trainee, pairs: Pairs, learned: Pairs, plan: Plan, device: str, watcher: Watcher
-) -> list[np.ndarray] | None:
-    """For each view (learned photos, width) float16 of a frozen image tower that ends in a projection; else None."""
-    if plan.tuning.image != 0 or image_projection(trainee.encoder.model.visual) is None:
-        return None
-    outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
-    seen = partial(watcher.saw, "Tower outputs")
-    # Of all photos, though some are held out: then what is kept serves whatever is held out.
-    places = {photo.name: place for place, photo in enumerate(pairs.photos)}
-    chosen = [places[photo.name] for photo in learned.photos]
-    return [outputs.of_photos(pairs, view, seen)[chosen] for view in range(plan.views_of_frozen_tower)]
-
-
-def _kept_views(
-    trainee: Trainee, learned: Pairs, plan: Plan, folder: Path, device: str, watcher: Watcher
-) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Names of the frozen layers in front, and what they say of each view. The layers themselves are let go."""
-    preprocessing = training_preprocessing(PreprocessCfg(**trainee.encoder.preprocessing), plan)
-    size = preprocessing.size
-    front = frozen_front(trainee.encoder.model, plan.tuning, (size, size) if isinstance(size, int) else size)
-    if front is None:
-        raise TrainingError(
-            "Views are kept of what frozen layers in front say, and this image tower has none that can be taken "
-            "apart from those that learn. Leave --views out."
-        )
-    views = KeptViews(front, folder, preprocessing, augmentation=plan.augmentation, seed=plan.settings.seed,
-                      device=resolve_device(device))
-    return front.names, views.of(learned, plan.views, partial(watcher.saw, "Frozen layers"))
-
-
 def for_loss(trainee: Trainee, loss: str) -> Trainee:
     """The temperature that a loss begins with, and the bias that it needs, in model and configuration."""
     scale, bias = losses.initial_scale_and_bias(loss)
@@ -220,25 +141,6 @@ def for_loss(trainee: Trainee, loss: str) -> Trainee:
         model.logit_scale.data.fill_(math.log(scale))
     config["init_logit_bias"] = float(model.logit_bias.item())  # tells open_clip that there is one
     return trainee
-
-
-def training_preprocessing(preprocessing: PreprocessCfg, plan: Plan) -> PreprocessCfg:
-    """From an augmented image to pixels: a random crop is squashed to the input, as it is everywhere."""
-    changed: dict[str, Any] = {}
-    if plan.augmentation.crop < 1:
-        changed["resize_mode"] = "squash"
-    if plan.train_size:
-        changed["size"] = plan.train_size
-    return replace(preprocessing, **changed)
-
-
-def training_transform(preprocessing: PreprocessCfg, plan: Plan) -> Transform:
-    """What makes pixels to learn from of an augmented image."""
-    return _transform(training_preprocessing(preprocessing, plan))
-
-
-def _transform(preprocessing: PreprocessCfg) -> Transform:
-    return fast_transform(preprocessing) or exact_transform(preprocessing)
 
 
 def _identity(plan: Plan, pairs: Pairs, processes: Processes) -> dict[str, Any]:

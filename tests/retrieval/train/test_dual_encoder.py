@@ -11,7 +11,8 @@ from retrieval.train.augment import NONE
 from retrieval.train.learner import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
-from retrieval.train.dual_encoder import Plan, train_dual_encoder
+from retrieval.train.dual_encoder import train_dual_encoder
+from retrieval.train.plan import Plan
 from retrieval.train.trainable import Tuning
 
 

@@ -12,7 +12,8 @@ from retrieval.train.batches import Batches
 from retrieval.train.learner import Learner, Settings, rate
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, start_model
-from retrieval.train.dual_encoder import Plan, for_loss, training_transform
+from retrieval.train.dual_encoder import for_loss
+from retrieval.train.plan import Plan, training_transform
 from retrieval.train.trainable import Tuning
 from open_clip.transform import PreprocessCfg
 
