@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from shutil import disk_usage, rmtree
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -46,26 +46,30 @@ def frozen_front(model: nn.Module, tuning: Tuning, size: tuple[int, int]) -> Fro
 
     size  height and width of the pixels that it is to be used with
 
-    The model stays as it is. None if no such chain holds most of the frozen weights and gives what the tower
-    does: a transformer adds positions between its layers.
+    The model stays as it is. None if no such chain holds most of the weights that are frozen there and gives what
+    the tower does: a transformer adds positions between its layers.
     """
     visual = make_trainable(deepcopy(model), tuning).visual.float().eval()
     chance = torch.Generator().manual_seed(0)
     pixels = torch.rand(2, 3, *size, generator=chance) * 2 - 1
-    frozen = sum(one.numel() for _, part in _frozen_parts(visual) for one in part.parameters())
     with torch.no_grad():
         for name, one in visual.named_parameters():
             if ".lora_B" in name:  # an adapter that adds nothing yet would not be missed
                 one.normal_(0, 0.1, generator=chance)
         chain, wanted = _before_learning(visual, pixels)
+        frozen = _weights(map(visual.get_submodule, chain))
         for end in range(len(chain), max(0, len(chain) - _MOST_PARTS), -1):
             names = tuple(chain[:end])
             front = FrozenFront(names, nn.Sequential(*map(visual.get_submodule, names)))
-            if 2 * sum(one.numel() for one in front.layers.parameters()) < max(1, frozen):
+            if 2 * _weights(front.layers) < max(1, frozen):
                 return None
             if _gives(lambda: rest_of(visual, names)(front.layers(pixels)), wanted):
                 return front
     return None
+
+
+def _weights(parts: Iterable[nn.Module]) -> int:
+    return sum(one.numel() for part in parts for one in part.parameters())
 
 
 def rest_of(visual: nn.Module, names: Sequence[str]) -> nn.Module:

@@ -41,6 +41,7 @@ def made(name, pool="avg"):
     ("test_efficientnet", 3, "trunk.blocks.1"),
     ("test_convnext", 2, None),
     ("test_resnet", Tuning(image=1, lora=4), "trunk.layer3"),  # the largest weights lie under adapters
+    ("tf_efficientnet_lite0", Tuning(image=9, lora=4), None),  # what adapters leave frozen outweighs what is in front
 ])
 def test_both_parts_give_what_the_tower_gives(name, groups, last):
     model = made(name)
