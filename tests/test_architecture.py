@@ -89,9 +89,9 @@ INSIDE = [
         "retrieval.encoders.preprocess  retrieval.encoders.towers  retrieval.encoders.text_tower"
         "  retrieval.encoders.compiled",
         "retrieval.encoders.auto  retrieval.encoders.openclip",
-        "retrieval.encoders.names  retrieval.encoders.builtin  retrieval.encoders.tokens"
+        "retrieval.encoders.loading  retrieval.encoders.builtin  retrieval.encoders.tokens"
         "  retrieval.encoders.sentence_tower",
-        "retrieval.encoders.multilingual",
+        "retrieval.encoders.names  retrieval.encoders.multilingual",
         "retrieval.encoders",
         "retrieval.encoders.listing",
     ],
@@ -118,7 +118,8 @@ INSIDE = [
     [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
         "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
-        "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.privacy_budget",
+        "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.privacy_budget"
+        "  retrieval.train.settings  retrieval.train.kept",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
@@ -126,7 +127,7 @@ INSIDE = [
         "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
         "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress  retrieval.train.rehearsal"
         "  retrieval.train.plan",
-        "retrieval.train.kept",
+        "retrieval.train.keeping",
         "retrieval.train.dual_encoder",
     ],
     [

@@ -67,7 +67,8 @@ def ours(settings: Mapping[str, Any], work: Path, views: int = 0) -> Measure:
     from retrieval.train.augment import Augmentation
     from retrieval.train.batches import Batches
     from retrieval.train.frozen_front import KeptViews, frozen_front
-    from retrieval.train.learner import Learner, Settings
+    from retrieval.train.learner import Learner
+from retrieval.train.settings import Settings
     from retrieval.train.pairs import Pairs, Photo
     from retrieval.train.processes import Processes
     from retrieval.train.starting import start_model

@@ -195,7 +195,8 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     apart = _held_out(apart, pairs)
     learned = len(pairs.photos) - apart
     seen = {}
-    in_all = {"Tower outputs": len(pairs.photos) * plan.views_of_frozen_tower, "Frozen layers": learned * (plan.views or 0)}
+    in_all = {"Tower outputs": len(pairs.photos) * plan.views_of_frozen_tower, "Captions": sum(map(len, pairs.captions)),
+              "Frozen layers": learned * (plan.views or 0)}
     with closing(start(device)) as processes, out.progress_bars() as show:
 
         def on_photos(what, count):

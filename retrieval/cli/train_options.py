@@ -129,7 +129,7 @@ def plan_of(given: dict[str, Any]):
     from dataclasses import replace
 
     from retrieval.train.augment import Augmentation
-    from retrieval.train.learner import Settings
+    from retrieval.train.settings import Settings
     from retrieval.train.plan import Plan
     from retrieval.train.trainable import Tuning
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable
 
-from retrieval.encoders.openclip import DualEncoder, load_local, load_registered, load_repository
+from retrieval.encoders.loading import load_local, load_registered, load_repository
+from retrieval.encoders.openclip import DualEncoder
 from retrieval.errors import UnknownModelError, WeightsError
 
 log = logging.getLogger("retrieval")

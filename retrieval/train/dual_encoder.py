@@ -24,9 +24,9 @@ from retrieval.train import losses, model_folder, teacher
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
 from retrieval.train.journal import Journal, draw_curves
+from retrieval.train.keeping import keep
 from retrieval.train.learner import Learner
 from retrieval.train.loop import Ended, Progress, fit
-from retrieval.train.kept import kept_views
 from retrieval.train.pairs import Pairs, hold_out
 from retrieval.train.plan import Plan, Watcher, training_transform, transform
 from retrieval.train.processes import Processes
@@ -83,25 +83,25 @@ def train_dual_encoder(
     rehearse(trainee.encoder.model, learned, settings, plan.tuning, world=processes.world, size=plan.train_size)
     preprocessing = PreprocessCfg(**trainee.encoder.preprocessing)
     with processes.in_turn():
-        kept, front = kept_views(trainee, pairs, learned, plan, checkpoints.views, device, watcher)
+        kept = keep(trainee, pairs, learned, apart, plan, checkpoints.views, device, watcher)
     batches = Batches(
         learned, training_transform(preprocessing, plan), batch_size=settings.batch_size, seed=settings.seed,
         augmentation=plan.augmentation, captions_per_photo=settings.captions_per_photo,
         at_least=plan.train_size or input_size(preprocessing),
-        kept=kept, rank=processes.rank, world=processes.world, for_gpu=resolve_device(device).type == "cuda",
+        kept=kept.views, rank=processes.rank, world=processes.world, for_gpu=resolve_device(device).type == "cuda",
     )
     taught = None
     if plan.teacher and settings.distillation:
         taught = teacher.ask(load_encoder(plan.teacher, device=device), learned, partial(watcher.saw, "Teacher's vectors"))
     validation = None
     if apart.photos and processes.is_first:
-        validation = Validation(apart, transform(preprocessing), trainee.encoder.tokenize)
+        validation = Validation(apart, transform(preprocessing), trainee.encoder.tokenize, kept)
     if resolve_device(device).type == "cuda":  # the peak is to be that of learning
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     learner = Learner(
         trainee, settings, plan.tuning, batches.steps * settings.epochs, device=resolve_device(device),
-        processes=processes, teacher=taught, kept_front=front,
+        processes=processes, teacher=taught, kept=kept,
     )
     progress = _begin(learner, output, checkpoints, state)
     journal = Journal(output, resumed_at=learner.done, tensorboard=tensorboard,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Iterator, Sequence
 
 import torch
@@ -23,8 +22,10 @@ from retrieval.errors import DivergedError
 from retrieval.train import gradient_cache, losses
 from retrieval.train.batches import Batch
 from retrieval.train.frozen_front import rest_of
+from retrieval.train.kept import Kept
 from retrieval.train.outputs import image_projection
 from retrieval.train.processes import Processes
+from retrieval.train.settings import Settings
 from retrieval.train.starting import Trainee
 from retrieval.train.teacher import Teacher
 from retrieval.train.trainable import Tuning, drop_outputs, make_trainable, parameter_groups
@@ -32,56 +33,16 @@ from retrieval.train.trainable import Tuning, drop_outputs, make_trainable, para
 MAX_LOG_SCALE = math.log(100)  # CLIP's cap on the logit scale
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the result, besides the model and the data.
-
-    batch_size         photos in a step, of each process
-    chunk              photos embedded at once, where a whole step needs too much memory; None: all
-    captions_per_photo in a step; 0: all of them
-    image_rate         learning rate of the image tower, as a share of that of the projections; so text_rate
-    warm_up            share of steps
-    clip               longest gradient
-    image_dropout      share of what the image tower says that its projection does not get to see; so text_dropout
-    average            decay of the moving average of weights, which is what comes out; 0: the last weights
-    distillation       weight of the teacher's part of the loss
-    patience           epochs without a better validation to stop after; 0: never
-    compile            compile the image tower; see `retrieval.encoders.compiled`
-    """
-
-    loss: str = "infonce"
-    epochs: int = 10
-    batch_size: int = 128
-    chunk: int | None = None
-    captions_per_photo: int = 1
-    learning_rate: float = 1e-3
-    image_rate: float = 1.0
-    text_rate: float = 1.0
-    weight_decay: float = 0.1
-    warm_up: float = 0.1
-    clip: float = 1.0
-    label_smoothing: float = 0.0
-    margin: float = 0.2
-    image_dropout: float = 0.0
-    text_dropout: float = 0.0
-    average: float = 0.0
-    distillation: float = 0.0
-    patience: int = 0
-    precision: str = "float32"
-    compile: bool = False
-    seed: int = 0
-
-
 class Learner:
     """One process's part of a run."""
 
     def __init__(
         self, trainee: Trainee, settings: Settings, tuning: Tuning, steps: int, *,
-        device: torch.device, processes: Processes, teacher: Teacher | None = None, kept_front: Sequence[str] = (),
+        device: torch.device, processes: Processes, teacher: Teacher | None = None, kept: Kept = Kept(),
     ):
         """
-        steps       of the whole run
-        kept_front  layers of the image tower that batches bring the outputs of; see `frozen_front`
+        steps  of the whole run
+        kept   what batches bring instead of pixels, and what there is instead of texts
 
         Raises TrainingError for an unknown loss, or what `tuning` and dropout cannot do.
         """
@@ -110,7 +71,8 @@ class Learner:
             }
             _cast(self.model, self.dtype)
         # Apart from the model, whose mode it does not follow: it only ever learns.
-        self._rest = rest_of(self.model.visual, kept_front).train() if kept_front else image_projection(self.model.visual)
+        self._kept_texts = None if kept.texts is None else torch.from_numpy(kept.texts)
+        self._rest = rest_of(self.model.visual, kept.front).train() if kept.front else image_projection(self.model.visual)
         self._compiled = Compiled(self.model.encode_image, trainee.encoder.name) if settings.compile else None
         self._highest = [group["lr"] for group in groups]
         self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
@@ -128,8 +90,13 @@ class Learner:
         self.model.train()
         for group, highest in zip(self._optimizer.param_groups, self._highest):
             group["lr"] = highest * rate(self.done, self.steps, self.settings.warm_up)
-        pixels, tokens = batch.pixels.to(self.device, non_blocking=True), self.tokens(batch.texts)
-        embed = self.embed_kept if batch.kept else self.embed_images
+        pixels, embed_images = batch.pixels.to(self.device, non_blocking=True), self.embed_images
+        if batch.kept:
+            embed_images = self.embed_kept
+        if self._kept_texts is None:
+            texts, embed_texts = self.tokens(batch.texts), self.embed_texts
+        else:
+            texts, embed_texts = self._kept_texts[batch.captions], self.embed_kept_texts
         for one in self._trained.values():
             one.grad = None
 
@@ -138,10 +105,10 @@ class Learner:
 
         if self.settings.chunk:
             value = gradient_cache.backward(
-                embed, self.embed_texts, pixels, tokens, loss, chunk=self.settings.chunk
+                embed_images, embed_texts, pixels, texts, loss, chunk=self.settings.chunk
             )
         else:
-            computed = loss(embed(pixels), self.embed_texts(tokens))
+            computed = loss(embed_images(pixels), embed_texts(texts))
             computed.backward()
             value = computed.item()
         norm = self._gather_gradients()
@@ -226,6 +193,10 @@ class Learner:
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """(m, t) to unit rows (m, d) float32."""
         return F.normalize(self.model.encode_text(tokens.to(self.device)).float(), dim=-1)
+
+    def embed_kept_texts(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What a frozen text tower gave, (m, width), to unit rows (m, d) float32."""
+        return F.normalize(self.model.text.proj(outputs.to(self.device, self.dtype)).float(), dim=-1)
 
     @property
     def temperature(self) -> float:

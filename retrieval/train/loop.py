@@ -90,7 +90,7 @@ def _validate(
     if validation is None:
         return {}
     with learner.at_rest():
-        recalls = validation(learner.embed_images, learner.embed_texts)
+        recalls = validation(learner)
     if mean_recall(recalls) > progress.best:
         progress.best, progress.best_epoch, progress.best_recalls = mean_recall(recalls), progress.epoch, recalls
         checkpoints.save_best(learner.outcome())

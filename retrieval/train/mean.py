@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Sequence
 
-import torch
 
 from retrieval.encoders import builtin
 from retrieval.errors import TrainingError

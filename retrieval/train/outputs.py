@@ -31,6 +31,7 @@ from retrieval.train.augment import allows_flip
 from retrieval.train.pairs import Pairs, Photo
 
 BATCH_SIZE = 128
+TEXTS_AT_ONCE = 2048  # of like length next to each other among so many
 Progress = Callable[[int], None]
 
 
@@ -61,12 +62,19 @@ def image_projection(visual: torch.nn.Module) -> Callable[[torch.Tensor], torch.
     return None
 
 
+def text_projection(text: torch.nn.Module | None) -> torch.nn.Linear | None:
+    """The linear map without bias at a text tower's end; None if it ends otherwise."""
+    if isinstance(text, HFTextEncoder) and isinstance(text.proj, torch.nn.Linear) and text.proj.bias is None:
+        return text.proj
+    return None
+
+
 def ends_in_projections(model: torch.nn.Module) -> bool:
     """Whether both towers end in linear maps without bias that can be trained by themselves, over kept outputs."""
-    visual, text = model.visual, getattr(model, "text", None)
+    visual = model.visual
     return (
-        isinstance(visual, TimmModel) and image_projection(visual) is not None and isinstance(text, HFTextEncoder)
-        and isinstance(text.proj, torch.nn.Linear) and text.proj.bias is None
+        isinstance(visual, TimmModel) and image_projection(visual) is not None
+        and text_projection(getattr(model, "text", None)) is not None
     )
 
 
@@ -96,11 +104,17 @@ class TowerOutputs:
             lambda: np.concatenate(list(self._views(pairs.photos, flips, view, progress))),
         )
 
-    def of_texts(self, texts: Sequence[str]) -> np.ndarray:
+    def of_texts(self, texts: Sequence[str], progress: Progress = lambda count: None) -> np.ndarray:
         """(n, width) float16."""
         return self._recall(
-            self._key("text", 0, *texts), lambda: self._encoder.encode_texts(texts)
+            self._key("text", 0, *texts), lambda: np.concatenate(list(self._said(texts, progress)))
         )
+
+    def _said(self, texts: Sequence[str], progress: Progress) -> Iterator[np.ndarray]:
+        for start in range(0, max(1, len(texts)), TEXTS_AT_ONCE):
+            part = texts[start : start + TEXTS_AT_ONCE]
+            yield self._encoder.encode_texts(part)
+            progress(len(part))
 
     def _views(
         self, photos: Sequence[Photo], flips: Sequence[bool], view: int, progress: Progress

@@ -10,7 +10,7 @@ from open_clip.transform import PreprocessCfg
 from retrieval.encoders.preprocess import Transform, exact_transform, fast_transform
 from retrieval.train.augment import Augmentation
 from retrieval.train.journal import Epoch, Step
-from retrieval.train.learner import Settings
+from retrieval.train.settings import Settings
 from retrieval.train.starting import Start
 from retrieval.train.trainable import Tuning
 

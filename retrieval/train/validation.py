@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Sequence
+from typing import Callable, Protocol, Sequence
 
 import numpy as np
 import torch
 
 from retrieval.metrics import Relevance, hit_rate, relevant_ranks
 from retrieval.reading import DECODE_THREADS
+from retrieval.train.kept import Kept
 from retrieval.train.pairs import Pairs
 
 KS = (1, 5, 10)
@@ -44,19 +45,48 @@ def mean_recall(found: Recalls) -> float:
 class Validation:
     """Photos and captions held out, prepared once."""
 
-    def __init__(self, pairs: Pairs, prepare: Callable, tokenize: Callable[[list[str]], torch.Tensor]):
-        """prepare: an upright image to pixels (3, h, w). Raises TrainingError naming a photo that cannot be read."""
-        with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            self._pixels = list(pool.map(lambda photo: prepare(photo.open()), pairs.photos))
-        self._tokens = tokenize([text for texts in pairs.captions for text in texts])  # (m, t)
-        self._counts = np.array([len(texts) for texts in pairs.captions])
+    def __init__(
+        self, pairs: Pairs, prepare: Callable, tokenize: Callable[[list[str]], torch.Tensor], kept: Kept = Kept()
+    ):
+        """
+        prepare  an upright image to pixels (3, h, w)
+        kept     what whole frozen towers said, if they did
 
-    def __call__(self, embed_images: Callable, embed_texts: Callable) -> Recalls:
-        """embed_images, embed_texts: pixels (b, 3, h, w) or tokens (b, t) to unit rows (b, d)."""
+        Raises TrainingError naming a photo that cannot be read.
+        """
+        self._counts = np.array([len(texts) for texts in pairs.captions])
+        self._said_of_photos, self._said_of_texts = map(_tensor, (kept.photos_apart, kept.texts_apart))
+        if self._said_of_photos is None:
+            with ThreadPoolExecutor(DECODE_THREADS) as pool:
+                self._pixels = list(pool.map(lambda photo: prepare(photo.open()), pairs.photos))
+        if self._said_of_texts is None:
+            self._tokens = tokenize([text for texts in pairs.captions for text in texts])  # (m, t)
+
+    def __call__(self, embed: Embedding) -> Recalls:
+        """embed: as `Learner` does."""
         with torch.inference_mode():
-            images = [embed_images(torch.stack(part)) for part in _parts(self._pixels)]
-            captions = [embed_texts(part) for part in self._tokens.split(BATCH)]
+            if self._said_of_photos is None:
+                images = [embed.embed_images(torch.stack(part)) for part in _parts(self._pixels)]
+            else:
+                images = [embed.embed_kept(part) for part in self._said_of_photos.split(BATCH)]
+            if self._said_of_texts is None:
+                captions = [embed.embed_texts(part) for part in self._tokens.split(BATCH)]
+            else:
+                captions = [embed.embed_kept_texts(part) for part in self._said_of_texts.split(BATCH)]
             return recalls(_rows(images), _rows(captions), self._counts)
+
+
+class Embedding(Protocol):
+    """What turns photos and captions, or what frozen towers said of them, into unit rows (n, d)."""
+
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor: ...
+    def embed_kept(self, outputs: torch.Tensor) -> torch.Tensor: ...
+    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor: ...
+    def embed_kept_texts(self, outputs: torch.Tensor) -> torch.Tensor: ...
+
+
+def _tensor(said: np.ndarray | None) -> torch.Tensor | None:
+    return None if said is None else torch.from_numpy(said)
 
 
 def _parts(pixels: Sequence[torch.Tensor]):

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from retrieval.encoders import load_encoder, openclip, precision
-from retrieval.encoders.openclip import OpenClipEncoder, load_local
+from retrieval.encoders.loading import load_local
+from retrieval.encoders.openclip import OpenClipEncoder
 from retrieval.errors import EncoderError
 from retrieval.types import Encoder
 

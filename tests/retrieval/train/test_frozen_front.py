@@ -14,13 +14,14 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file
 
 from retrieval.errors import TrainingError
-from retrieval.train import dual_encoder, kept
+from retrieval.train import dual_encoder, keeping
 from retrieval.train.augment import NONE
 from retrieval.train.batches import Batches
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan, Watcher
 from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front, rest_of
-from retrieval.train.learner import Learner, Settings
+from retrieval.train.learner import Learner
+from retrieval.train.settings import Settings
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, start_model
@@ -242,7 +243,7 @@ def test_the_front_is_gone_when_learning_begins(quarters, tmp_path, monkeypatch)
         assert kept_front[-1] == "trunk.layer3" and [one() for one in layers] == [None]
         raise TrainingError("as far as this test goes")
 
-    monkeypatch.setattr(kept, "frozen_front", found)
+    monkeypatch.setattr(keeping, "frozen_front", found)
     monkeypatch.setattr(dual_encoder, "Learner", learner)
     with pytest.raises(TrainingError, match="as far as this test goes"):
         train(quarters, tmp_path, dataclasses.replace(PLAN, views=1))

@@ -9,7 +9,9 @@ import torch
 from retrieval.encoders.compiled import Compiled
 from retrieval.errors import DivergedError, TrainingError
 from retrieval.train.batches import Batches
-from retrieval.train.learner import Learner, Settings, rate
+from retrieval.train.kept import Kept
+from retrieval.train.learner import Learner, rate
+from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, start_model
 from retrieval.train.dual_encoder import for_loss
@@ -158,7 +160,7 @@ def test_dropout_behind_kept_outputs_without_a_plane():
     trainee = start_model(Start(image_tower="test_resnet:none", text_tower="transformer", dim=8))
     trainee.encoder.model.eval()
     learner = Learner(trainee, dataclasses.replace(SETTINGS, image_dropout=0.5), Tuning(image=0), 1,
-                      device=torch.device("cpu"), processes=Processes(), kept_front=["trunk"])
+                      device=torch.device("cpu"), processes=Processes(), kept=Kept(front=("trunk",)))
     outputs = torch.rand(4, trainee.encoder.model.visual.trunk.num_features, generator=torch.Generator().manual_seed(2))
     with learner.at_rest():  # as after an epoch
         pass

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from retrieval.errors import TrainingError
 from retrieval.train.journal import read
-from retrieval.train.learner import Learner, Settings
+from retrieval.train.learner import Learner
+from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
 from retrieval.train.dual_encoder import train_dual_encoder

@@ -9,7 +9,7 @@ from retrieval.errors import TrainingError
 from retrieval.train import dual_encoder
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan
-from retrieval.train.learner import Settings
+from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.rehearsal import rehearse
 from retrieval.train.starting import Start, start_model
@@ -25,7 +25,7 @@ SETTINGS = Settings(batch_size=16)
     (SETTINGS, Tuning(image=0, text=9), None, "its last 9 cannot be trained"),
 ])
 def test_before_the_long_work(quarters, tmp_path, tiny_model, monkeypatch, settings, tuning, captions, said):
-    monkeypatch.setattr(dual_encoder, "kept_views", lambda *given: pytest.fail("the towers ran first"))
+    monkeypatch.setattr(dual_encoder, "keep", lambda *given: pytest.fail("the towers ran first"))
     pairs = dataclasses.replace(quarters, captions=[[captions]] * 72) if captions else quarters
     with pytest.raises(TrainingError, match=said):
         train_dual_encoder(pairs, tmp_path, Plan(Start(model=str(tiny_model)), tuning, settings), processes=Processes(), device="cpu")

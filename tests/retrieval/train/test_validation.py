@@ -1,10 +1,13 @@
 """Recall over photos held out, against cases worked out by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from retrieval.errors import TrainingError
+from retrieval.train.kept import Kept
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.train.validation import Validation, mean_recall, recalls
 
@@ -37,10 +40,13 @@ def test_of_embedded_pairs(quarters):
 
     validation = Validation(few, prepare, lambda said: torch.tensor([[owner[text]] for text in said]))
     one_hot = torch.eye(12)
-    found = validation(lambda pixels: one_hot[pixels[:, 0, 0, 0]], lambda tokens: one_hot[tokens[:, 0]])
+    embed = SimpleNamespace(
+        embed_images=lambda pixels: one_hot[pixels[:, 0, 0, 0]], embed_texts=lambda tokens: one_hot[tokens[:, 0]])
+    found = validation(embed)
     assert len(texts) == 24 and mean_recall(found) == 100.0
     # captions of photo i embedded as photo i + 1: nothing is first
-    shifted = validation(lambda pixels: one_hot[pixels[:, 0, 0, 0]], lambda tokens: one_hot[(tokens[:, 0] + 1) % 12])
+    embed.embed_texts = lambda tokens: one_hot[(tokens[:, 0] + 1) % 12]
+    shifted = validation(embed)
     assert shifted["text_to_image"]["R@1"] == shifted["image_to_text"]["R@1"] == 0.0
 
 
@@ -48,3 +54,14 @@ def test_a_photo_that_cannot_be_read_is_named():
     pairs = Pairs([Photo("broken.jpg", lambda: b"not a picture")], [["a"]], 0)
     with pytest.raises(TrainingError, match="broken.jpg: .*Take it out"):
         Validation(pairs, lambda image: image, lambda texts: torch.zeros(1, 1))
+
+
+def test_what_whole_frozen_towers_said_is_asked_again_instead():
+    pairs = Pairs([Photo(f"{n}.jpg", lambda: b"not a picture") for n in range(3)], [["a", "b"], ["c"], ["d"]], 0)
+    rows = np.eye(3, dtype=np.float16)
+    said = unit([1, 0, 0], [0.5, 1, 0], [0, 1, 0], [0, 0, 1]).astype(np.float16)  # the second nearest to photo 1
+    kept = Kept(photos_apart=rows, texts_apart=said)
+    embed = SimpleNamespace(embed_kept=lambda said: said.float(), embed_kept_texts=lambda said: said.float())
+    found = Validation(pairs, None, None, kept)(embed)
+    assert found["text_to_image"] == {"R@1": 75.0, "R@5": 100.0, "R@10": 100.0}
+    assert found["image_to_text"] == {"R@1": 100.0, "R@5": 100.0, "R@10": 100.0}
