@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Sequence
 
-
 from retrieval.encoders import builtin
 from retrieval.errors import TrainingError
 from retrieval.train import model_folder
