@@ -15,6 +15,7 @@ from retrieval.cli import options, train_options
     "retrieval train train.tar --captions captions.tsv --split train -o model --held-out 500",
     "retrieval train ~/plants --captions plants.csv --train-image all --train-text none -o plants-model",
     "retrieval train ~/plants --captions plants.csv --model ViT-B-32 --lora 8 -o plants-model",
+    "retrieval train ~/plants --captions plants.csv --train-image 9 --train-text 2 --views 8 -o plants-model",
     "retrieval train ~/plants --captions plants.csv --image-tower vgg16 --text-tower gru -o classic",
     "torchrun --nproc-per-node 4 -m retrieval train shards-{000..099}.tar --architecture ViT-B-16 -o scratch",
     "retrieval train ~/products --captions products.csv --task match -o products-match",
