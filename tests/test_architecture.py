@@ -119,7 +119,7 @@ INSIDE = [
         "retrieval.train  retrieval.train.pairs  retrieval.train.prototypes  retrieval.train.augment"
         "  retrieval.train.losses  retrieval.train.gradient_cache  retrieval.train.processes  retrieval.train.towers"
         "  retrieval.train.trainable  retrieval.train.checkpoints  retrieval.train.privacy_budget"
-        "  retrieval.train.settings  retrieval.train.kept",
+        "  retrieval.train.settings  retrieval.train.kept  retrieval.train.heap",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
         "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"

@@ -67,12 +67,14 @@ def ours(settings: Mapping[str, Any], work: Path, views: int = 0) -> Measure:
     from retrieval.train.augment import Augmentation
     from retrieval.train.batches import Batches
     from retrieval.train.frozen_front import KeptViews, frozen_front
+    from retrieval.train.heap import freed_memory_kept
+    from retrieval.train.kept import Kept
     from retrieval.train.learner import Learner
-from retrieval.train.settings import Settings
     from retrieval.train.pairs import Pairs, Photo
-    from retrieval.train.processes import Processes
-    from retrieval.train.starting import start_model
     from retrieval.train.plan import Plan, training_preprocessing, training_transform
+    from retrieval.train.processes import Processes
+    from retrieval.train.settings import Settings
+    from retrieval.train.starting import start_model
 
     files = sorted(photos(work, settings["width"], settings["height"], settings["images"]).iterdir())
     pairs = Pairs([Photo(file.name, file.read_bytes) for file in files], [[_caption(i)] for i in range(len(files))], 0)
@@ -82,7 +84,7 @@ from retrieval.train.settings import Settings
     ), augmentation=Augmentation(flip=False, colour=0.0))  # open_clip's own does no more
     trainee = start_model(plan.start)
     preprocessing, device = PreprocessCfg(**trainee.encoder.preprocessing), resolve_device("auto")
-    kept, names, seconds = None, (), 0.0
+    kept, seconds = Kept(), 0.0
     if views:
         front = frozen_front(trainee.encoder.model, tuning, (settings["height"], settings["width"]))
         assert front is not None  # a convolutional tower has one
@@ -91,16 +93,17 @@ from retrieval.train.settings import Settings
         rmtree(work / "views", ignore_errors=True)
         found = []
         seconds = timing.seconds(lambda: found.extend(keeping.of(pairs, views, lambda count: None))) / views
-        kept, names = found, front.names
+        kept = Kept(views=found, front=front.names)
     batches = Batches(pairs, training_transform(preprocessing, plan), batch_size=settings["batch"], seed=0,
-                      augmentation=plan.augmentation, kept=kept)
+                      augmentation=plan.augmentation, kept=kept.views)
     learner = Learner(trainee, plan.settings, tuning, 100 * batches.steps, device=device, processes=Processes(),
-                      kept_front=names)
+                      kept=kept)
     epochs = iter(range(10**6))
 
     def epoch() -> None:
-        for batch in batches.epoch(next(epochs)):
-            learner.learn(batch)
+        with freed_memory_kept():  # as `retrieval train` does
+            for batch in batches.epoch(next(epochs)):
+                learner.learn(batch)
 
     return _rate(settings, epoch, seconds)
 

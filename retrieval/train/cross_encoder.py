@@ -16,6 +16,7 @@ from retrieval.encoders.tokens import MOST_WORDS, TowerTokens
 from retrieval.files import cache_folder
 from retrieval.rank.cross_encoder import save_cross_encoder
 from retrieval.reading import DECODE_THREADS
+from retrieval.train.heap import freed_memory_kept
 from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
 from retrieval.train.pairs import Pairs, Photo, refuse_equal_captions
 from retrieval.types import Encoder
@@ -43,7 +44,8 @@ def train_cross_encoder(
     refuse_equal_captions(pairs)
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     examples = _examples(pairs, encoder, TowerTokens(encoder), on_photos)
-    model = train_match(examples, settings, on_progress=on_progress)
+    with freed_memory_kept():
+        model = train_match(examples, settings, on_progress=on_progress)
     parameters = sum(one.numel() for one in model.parameters())
     outcome = MatchOutcome(len(pairs.photos), len(examples.owners), parameters)
     identity = hashlib.sha256(b"".join(one.detach().numpy().tobytes() for one in model.parameters())).hexdigest()[:24]

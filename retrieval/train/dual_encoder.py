@@ -23,6 +23,7 @@ from retrieval.files import write_json
 from retrieval.train import losses, model_folder, teacher
 from retrieval.train.batches import Batches
 from retrieval.train.checkpoints import Checkpoints
+from retrieval.train.heap import freed_memory_kept
 from retrieval.train.journal import Journal, draw_curves
 from retrieval.train.keeping import keep
 from retrieval.train.learner import Learner
@@ -108,8 +109,9 @@ def train_dual_encoder(
                       on_step=watcher.on_step, on_epoch=watcher.on_epoch) if processes.is_first else None
     diverged = None
     try:
-        ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
-                    validation=validation, stop=watcher.stop)
+        with freed_memory_kept():
+            ended = fit(learner, batches, checkpoints, journal, progress, processes=processes,
+                        validation=validation, stop=watcher.stop)
     except DivergedError as error:
         ended, diverged = Ended(progress, interrupted=True), error
     outcome = _outcome(ended, learner, learned, held_out)

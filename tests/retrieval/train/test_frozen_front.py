@@ -20,6 +20,7 @@ from retrieval.train.batches import Batches
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan, Watcher
 from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front, rest_of
+from retrieval.train.kept import Kept
 from retrieval.train.learner import Learner
 from retrieval.train.settings import Settings
 from retrieval.train.pairs import Pairs, Photo
@@ -123,7 +124,7 @@ def test_chunks_of_views_give_the_step_of_the_whole_batch(quarters, tmp_path):
         views = KeptViews(front, tmp_path, PreprocessCfg(size=64), augmentation=NONE, seed=0, device=torch.device("cpu"))
         batches = Batches(quarters, None, batch_size=24, seed=0, kept=views.of(quarters, 1, lambda count: None))
         learner = Learner(trainee, Settings(batch_size=24, chunk=chunk), tuning, 3, device=torch.device("cpu"),
-                          processes=Processes(), kept_front=front.names)
+                          processes=Processes(), kept=Kept(front=front.names))
         steps.append(learner.learn(next(batches.epoch(0))))
     (loss, norm), chunked = steps
     assert chunked == (pytest.approx(loss, rel=1e-5), pytest.approx(norm, rel=1e-3))
@@ -238,9 +239,9 @@ def test_the_front_is_gone_when_learning_begins(quarters, tmp_path, monkeypatch)
         layers.append(weakref.ref(front.layers))
         return front
 
-    def learner(*given, kept_front, **options):
+    def learner(*given, kept, **options):
         gc.collect()
-        assert kept_front[-1] == "trunk.layer3" and [one() for one in layers] == [None]
+        assert kept.front[-1] == "trunk.layer3" and [one() for one in layers] == [None]
         raise TrainingError("as far as this test goes")
 
     monkeypatch.setattr(keeping, "frozen_front", found)
