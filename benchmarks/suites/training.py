@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
@@ -99,11 +100,12 @@ def ours(settings: Mapping[str, Any], work: Path, views: int = 0) -> Measure:
     learner = Learner(trainee, plan.settings, tuning, 100 * batches.steps, device=device, processes=Processes(),
                       kept=kept)
     epochs = iter(range(10**6))
+    memory = ExitStack()
+    memory.enter_context(freed_memory_kept())  # as `retrieval train` does; until this process ends
 
-    def epoch() -> None:
-        with freed_memory_kept():  # as `retrieval train` does
-            for batch in batches.epoch(next(epochs)):
-                learner.learn(batch)
+    def epoch(memory: ExitStack = memory) -> None:
+        for batch in batches.epoch(next(epochs)):
+            learner.learn(batch)
 
     return _rate(settings, epoch, seconds)
 

@@ -11,8 +11,10 @@ import platform
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt
-_NEVER, _DEFAULT_TRIM, _DEFAULT_MMAPS = -1, 128 * 1024, 65536
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of glibc's mallopt
+_NEVER = -1
+# What glibc comes to by itself in a process that uses large blocks; once told, it adapts no more.
+_AFTERWARDS = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 64 << 20))
 
 
 @contextmanager
@@ -27,8 +29,8 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        mallopt(_MMAP_MAX, _DEFAULT_MMAPS)
-        mallopt(_TRIM_THRESHOLD, _DEFAULT_TRIM)
+        for what, value in _AFTERWARDS:
+            mallopt(what, value)
         ctypes.CDLL(None).malloc_trim(0)
 
 

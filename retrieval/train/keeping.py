@@ -31,42 +31,51 @@ def keep(
 
     Raises TrainingError if views are asked for, and the tower has no frozen layers that can be taken apart.
     """
-    visual, text = trainee.encoder.model.visual, getattr(trainee.encoder.model, "text", None)
-    whole_image = plan.tuning.image == 0 and image_projection(visual) is not None
-    whole_text = plan.tuning.text == 0 and text_projection(text) is not None and not plan.augmentation.word_dropout
-    found = Kept()
-    if whole_image or whole_text:
-        outputs = TowerOutputs(without_projections(trainee.encoder), cache_folder() / "towers", device=device)
-        # Of all photos, though some are held out: then what is kept serves whatever is held out.
-        places = {photo.name: place for place, photo in enumerate(pairs.photos)}
-        inside, outside = ([places[photo.name] for photo in part.photos] for part in (learned, apart))
-        if whole_image:
-            found = _photos(found, outputs, pairs, inside, outside, plan, watcher)
-        if whole_text:
-            found = _texts(found, outputs, pairs, inside, outside, watcher)
-    if plan.views and not whole_image:
+    found = _of_whole_towers(trainee, pairs, learned, apart, plan, device, watcher)
+    if plan.views and found.views is None:
         views, front = _of_front(trainee, learned, plan, folder, device, watcher)
         return replace(found, views=views, front=front)
     rmtree(folder, ignore_errors=True)  # of another run
     return found
 
 
-def _photos(
-    found: Kept, outputs: TowerOutputs, pairs: Pairs, inside: list[int], outside: list[int], plan: Plan, watcher: Watcher
+def _of_whole_towers(
+    trainee: Trainee, pairs: Pairs, learned: Pairs, apart: Pairs, plan: Plan, device: str, watcher: Watcher
 ) -> Kept:
-    seen = partial(watcher.saw, "Tower outputs")
-    views = [outputs.of_photos(pairs, view, seen) for view in range(plan.views_of_frozen_tower)]
-    return replace(found, views=[view[inside] for view in views], photos_apart=views[0][outside])
+    """Of towers that are frozen up to a projection. Their copy is let go."""
+    model = trainee.encoder.model
+    image = plan.tuning.image == 0 and image_projection(model.visual) is not None
+    text = _keeps_texts(plan, learned) and text_projection(getattr(model, "text", None)) is not None
+    found = Kept()
+    if not (image or text):
+        return found
+    outputs = TowerOutputs(
+        without_projections(trainee.encoder), cache_folder() / "towers", device=device, precision=plan.settings.precision
+    )
+    # Of all photos, though some are held out: then what is kept serves whatever is held out.
+    places = {photo.name: place for place, photo in enumerate(pairs.photos)}
+    inside, outside = ([places[photo.name] for photo in part.photos] for part in (learned, apart))
+    if image:
+        views = []
+        for view in range(plan.views_of_frozen_tower):
+            of_all = outputs.of_photos(pairs, view, partial(watcher.saw, "Tower outputs"))
+            views.append(of_all[inside])
+            if view == 0:
+                found = replace(found, photos_apart=of_all[outside])
+        found = replace(found, views=views)
+    if text:
+        said = outputs.of_texts([one for texts in pairs.captions for one in texts], partial(watcher.saw, "Captions"))
+        rows = np.split(np.arange(len(said)), np.cumsum([len(texts) for texts in pairs.captions])[:-1])
+        inside, outside = (np.concatenate([rows[place] for place in part] or [[]]).astype(int) for part in (inside, outside))
+        found = replace(found, texts=said, text_rows=inside, texts_apart=said[outside])
+    return found
 
 
-def _texts(
-    found: Kept, outputs: TowerOutputs, pairs: Pairs, inside: list[int], outside: list[int], watcher: Watcher
-) -> Kept:
-    said = outputs.of_texts([text for texts in pairs.captions for text in texts], partial(watcher.saw, "Captions"))
-    ends = np.cumsum([len(texts) for texts in pairs.captions])
-    by_photo = np.split(said, ends[:-1])
-    return replace(found, texts=np.concatenate([by_photo[place] for place in inside]),
-                   texts_apart=np.concatenate([by_photo[place] for place in outside] or [said[:0]]))
+def _keeps_texts(plan: Plan, learned: Pairs) -> bool:
+    """Whether captions are frozen towers' alone, the same in each epoch, and not fewer drawn than there are."""
+    settings, captions = plan.settings, sum(map(len, learned.captions))
+    drawn = settings.epochs * len(learned.photos) * (settings.captions_per_photo or captions)
+    return plan.tuning.text == 0 and not plan.augmentation.word_dropout and drawn >= captions
 
 
 def _of_front(

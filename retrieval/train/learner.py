@@ -70,8 +70,8 @@ class Learner:
                 name: one.detach().cpu().clone() for name, one in self.model.named_parameters() if name not in self._trained
             }
             _cast(self.model, self.dtype)
-        # Apart from the model, whose mode it does not follow: it only ever learns.
-        self._kept_texts = None if kept.texts is None else torch.from_numpy(kept.texts)
+        self._kept = kept
+        # With a front it is apart from the model, whose mode it does not follow: it only ever learns.
         self._rest = rest_of(self.model.visual, kept.front).train() if kept.front else image_projection(self.model.visual)
         self._compiled = Compiled(self.model.encode_image, trainee.encoder.name) if settings.compile else None
         self._highest = [group["lr"] for group in groups]
@@ -93,10 +93,11 @@ class Learner:
         pixels, embed_images = batch.pixels.to(self.device, non_blocking=True), self.embed_images
         if batch.kept:
             embed_images = self.embed_kept
-        if self._kept_texts is None:
+        if self._kept.texts is None:
             texts, embed_texts = self.tokens(batch.texts), self.embed_texts
         else:
-            texts, embed_texts = self._kept_texts[batch.captions], self.embed_kept_texts
+            said = self._kept.texts[self._kept.text_rows[batch.captions.numpy()]]
+            texts, embed_texts = torch.from_numpy(said).to(self.device), self.embed_kept_texts
         for one in self._trained.values():
             one.grad = None
 

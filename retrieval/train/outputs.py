@@ -81,7 +81,7 @@ def ends_in_projections(model: torch.nn.Module) -> bool:
 class TowerOutputs:
     """Computes or recalls tower outputs of unit length: (n, width) float16 on disk."""
 
-    def __init__(self, towers: DualEncoder, cache: Path, *, device: str = "auto"):
+    def __init__(self, towers: DualEncoder, cache: Path, *, device: str = "auto", precision: str = "auto"):
         """towers: without projections; see `without_projections`."""
         state = towers.model.state_dict()
         # Of each tower alone: an image tower's outputs serve it beside any text tower.
@@ -92,11 +92,12 @@ class TowerOutputs:
                 towers.tokenize if kind == "text" else lambda texts: torch.empty(0),
             ) for kind in ("image", "text")
         }
-        self._encoder = OpenClipEncoder(towers, device=device)
+        self._towers["text"] += f"-{type(getattr(getattr(towers.model, 'text', None), 'pooler', None)).__name__}"
+        self._encoder = OpenClipEncoder(towers, device=device, precision=precision)
         self._cache = cache
 
     def of_photos(self, pairs: Pairs, view: int, progress: Progress = lambda count: None) -> np.ndarray:
-        """One view of each photo: (n, width) float16. View 0 is the photo as it is; see `augment`."""
+        """One view of each photo: (n, width) float16. View 0 is the photo as it is; see `augment`. Mapped from disk."""
         flips = [view == 0 or allows_flip(texts) for texts in pairs.captions]
         parts = (f"{photo.name} {photo.digest}{'' if flip else ' unmirrored'}" for photo, flip in zip(pairs.photos, flips))
         return self._recall(
@@ -105,7 +106,7 @@ class TowerOutputs:
         )
 
     def of_texts(self, texts: Sequence[str], progress: Progress = lambda count: None) -> np.ndarray:
-        """(n, width) float16."""
+        """(n, width) float16, mapped from disk."""
         return self._recall(
             self._key("text", 0, *texts), lambda: np.concatenate(list(self._said(texts, progress)))
         )
@@ -113,7 +114,7 @@ class TowerOutputs:
     def _said(self, texts: Sequence[str], progress: Progress) -> Iterator[np.ndarray]:
         for start in range(0, max(1, len(texts)), TEXTS_AT_ONCE):
             part = texts[start : start + TEXTS_AT_ONCE]
-            yield self._encoder.encode_texts(part)
+            yield self._encoder.encode_texts(part).astype(np.float16)
             progress(len(part))
 
     def _views(
@@ -126,7 +127,7 @@ class TowerOutputs:
             for start in range(0, len(photos), BATCH_SIZE):
                 part = slice(start, start + BATCH_SIZE)
                 batch = list(pool.map(prepare, photos[part], flips[part]))
-                yield self._encoder.encode_prepared(batch)
+                yield self._encoder.encode_prepared(batch).astype(np.float16)
                 progress(len(batch))
 
     def _key(self, kind: str, *parts: object) -> Path:
@@ -137,9 +138,9 @@ class TowerOutputs:
         if not path.exists():
             self._cache.mkdir(parents=True, exist_ok=True)
             buffer = io.BytesIO()
-            np.save(buffer, compute().astype(np.float16))
+            np.save(buffer, compute())
             write_atomically(path, buffer.getvalue())
-        return np.load(path)
+        return np.load(path, mmap_mode="c")  # of its own where it is written to
 
 
 def augment(image: Image.Image, view: int, name: str, text_allows_flip: bool = True) -> Image.Image:

@@ -45,11 +45,11 @@ class Watcher:
 
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
-    on_photos: Callable[[str, int], None] = lambda what, count: None  # of towers that run before training
+    on_photos: Callable[[str, int], None] = lambda what, count: None  # or captions, of towers that run before training
     stop: Callable[[], bool] = lambda: False
 
     def saw(self, what: str, count: int) -> None:
-        """Photos before training. Raises KeyboardInterrupt if the run is to stop: there is no step to finish yet."""
+        """Photos, or captions, before training. Raises KeyboardInterrupt if the run is to stop: there is no step to finish yet."""
         self.on_photos(what, count)
         if self.stop():
             raise KeyboardInterrupt
