@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Protocol, Sequence
+from typing import Callable, Iterator, Protocol, Sequence
 
 import numpy as np
 import torch
 
+from retrieval.encoders.batches import images_at_once
 from retrieval.metrics import Relevance, hit_rate, relevant_ranks
 from retrieval.reading import DECODE_THREADS
 from retrieval.train.kept import Kept
@@ -66,7 +67,7 @@ class Validation:
         """embed: as `Learner` does."""
         with torch.inference_mode():
             if self._said_of_photos is None:
-                images = [embed.embed_images(torch.stack(part)) for part in _parts(self._pixels)]
+                images = [embed.embed_images(torch.stack(part)) for part in _parts(self._pixels, images_at_once(embed.device))]
             else:
                 images = [embed.embed_kept(part) for part in self._said_of_photos.split(BATCH)]
             if self._said_of_texts is None:
@@ -79,6 +80,8 @@ class Validation:
 class Embedding(Protocol):
     """What turns photos and captions, or what frozen towers said of them, into unit rows (n, d)."""
 
+    device: torch.device
+
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor: ...
     def embed_kept(self, outputs: torch.Tensor) -> torch.Tensor: ...
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor: ...
@@ -89,8 +92,8 @@ def _tensor(said: np.ndarray | None) -> torch.Tensor | None:
     return None if said is None else torch.from_numpy(said)
 
 
-def _parts(pixels: Sequence[torch.Tensor]):
-    return (pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH))
+def _parts(pixels: Sequence[torch.Tensor], n: int) -> Iterator[Sequence[torch.Tensor]]:
+    return (pixels[start : start + n] for start in range(0, len(pixels), n))
 
 
 def _rows(parts: Sequence[torch.Tensor]) -> np.ndarray:

@@ -41,7 +41,9 @@ def test_of_embedded_pairs(quarters):
     validation = Validation(few, prepare, lambda said: torch.tensor([[owner[text]] for text in said]))
     one_hot = torch.eye(12)
     embed = SimpleNamespace(
-        embed_images=lambda pixels: one_hot[pixels[:, 0, 0, 0]], embed_texts=lambda tokens: one_hot[tokens[:, 0]])
+        device=torch.device("cpu"),
+        embed_images=lambda pixels: one_hot[pixels[:, 0, 0, 0]], embed_texts=lambda tokens: one_hot[tokens[:, 0]],
+    )
     found = validation(embed)
     assert len(texts) == 24 and mean_recall(found) == 100.0
     # captions of photo i embedded as photo i + 1: nothing is first
