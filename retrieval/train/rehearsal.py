@@ -9,8 +9,8 @@ from torch import nn
 
 from retrieval.errors import TrainingError
 from retrieval.train.batches import steps_in_epoch
-from retrieval.train.settings import Settings
 from retrieval.train.pairs import Pairs
+from retrieval.train.settings import Settings
 from retrieval.train.trainable import Tuning, drop_outputs, make_trainable
 
 

@@ -8,11 +8,11 @@ import torch
 
 from retrieval.encoders import load_encoder
 from retrieval.train.augment import NONE
-from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan
+from retrieval.train.settings import Settings
 from retrieval.train.trainable import Tuning
 
 

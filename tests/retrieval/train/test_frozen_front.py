@@ -22,9 +22,9 @@ from retrieval.train.plan import Plan, Watcher
 from retrieval.train.frozen_front import FrozenFront, KeptViews, frozen_front, rest_of
 from retrieval.train.kept import Kept
 from retrieval.train.learner import Learner
-from retrieval.train.settings import Settings
 from retrieval.train.pairs import Pairs, Photo
 from retrieval.train.processes import Processes
+from retrieval.train.settings import Settings
 from retrieval.train.starting import Start, start_model
 from retrieval.train.trainable import Tuning, make_trainable
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,12 +65,12 @@ def test_both_towers_frozen(quarters, tmp_path, monkeypatch, ran, chunk):
         assert one["loss"] == pytest.approx(two["loss"], rel=2e-3)
 
 
-def test_rows_are_those_of_their_captions(quarters):
+def test_rows_are_those_of_their_captions(quarters, tmp_path):
     """Photos with one, two or three captions, some of them held out."""
     pairs = Pairs(quarters.photos, [[f"{n} of {place}" for n in range(1 + place % 3)] for place in range(len(quarters.photos))], 0)
     learned, apart = hold_out(pairs, 20, 1)
     trainee = start_model(PLAN.start)
-    kept = keeping.keep(trainee, pairs, learned, apart, PLAN, Path("unused"), "cpu", Watcher())
+    kept = keeping.keep(trainee, pairs, learned, apart, PLAN, tmp_path / "views", "cpu", Watcher())
     encoder = OpenClipEncoder(without_projections(trainee.encoder), device="cpu")
 
     def alike(said, texts):

@@ -11,11 +11,11 @@ from retrieval.errors import DivergedError, TrainingError
 from retrieval.train.batches import Batches
 from retrieval.train.kept import Kept
 from retrieval.train.learner import Learner, rate
-from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start, start_model
 from retrieval.train.dual_encoder import for_loss
 from retrieval.train.plan import Plan, training_transform
+from retrieval.train.settings import Settings
 from retrieval.train.trainable import Tuning
 from open_clip.transform import PreprocessCfg
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from retrieval.errors import TrainingError
 from retrieval.train.journal import read
 from retrieval.train.learner import Learner
-from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.starting import Start
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan, Watcher
+from retrieval.train.settings import Settings
 
 SETTINGS = Settings(epochs=3, batch_size=16, learning_rate=1e-3, average=0.9, seed=3)
 

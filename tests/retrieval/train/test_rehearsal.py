@@ -9,9 +9,9 @@ from retrieval.errors import TrainingError
 from retrieval.train import dual_encoder
 from retrieval.train.dual_encoder import train_dual_encoder
 from retrieval.train.plan import Plan
-from retrieval.train.settings import Settings
 from retrieval.train.processes import Processes
 from retrieval.train.rehearsal import rehearse
+from retrieval.train.settings import Settings
 from retrieval.train.starting import Start, start_model
 from retrieval.train.trainable import Tuning
 
