@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -85,15 +86,18 @@ def _changes(places: Sequence[Path], path: Path, stop: threading.Event) -> Itera
             stop.wait(TICK_MS / 1000)
             continue
         unseen = True
-        for changes in watchfiles.watch(
-            *there, watch_filter=_matters(path, places), debounce=LONGEST_BURST_MS, step=QUIET_MS,
-            rust_timeout=TICK_MS, yield_on_timeout=True, stop_event=stop,
-        ):
-            yield unseen or bool(changes)
-            unseen = False
-            if _present(places) != there:  # one went, came back, or was replaced: watch anew
-                unseen = True
-                break
+        try:
+            for changes in watchfiles.watch(
+                *there, watch_filter=_matters(path, places), debounce=LONGEST_BURST_MS, step=QUIET_MS,
+                rust_timeout=TICK_MS, yield_on_timeout=True, stop_event=stop,
+            ):
+                yield unseen or bool(changes)
+                unseen = False
+                if _present(places) != there:  # one went, came back, or was replaced: watch anew
+                    break
+        except FileNotFoundError:  # it went before watching began
+            stop.wait(TICK_MS / 1000)
+        unseen = True
 
 
 def _on_this_machine(sources: Sequence[str | Path]) -> list[str]:
@@ -108,7 +112,11 @@ def _on_this_machine(sources: Sequence[str | Path]) -> list[str]:
 
 def _present(places: Sequence[Path]) -> dict[Path, int]:
     """The places that are there, and which ones they are (inodes)."""
-    return {place: place.stat().st_ino for place in places if place.exists()}
+    found = {}
+    for place in places:
+        with suppress(FileNotFoundError, NotADirectoryError):  # one question: it may go between two
+            found[place] = place.stat().st_ino
+    return found
 
 
 def _matters(collection: Path, places: Sequence[Path]) -> Callable[[Any, str], bool]:

@@ -12,7 +12,7 @@ from retrieval.collection import Collection
 from retrieval.corpus.tables import TableOptions
 from retrieval.errors import CollectionError, CorpusError
 from retrieval.maintain import Options
-from retrieval.watch import _matters, watch
+from retrieval.watch import _changes, _matters, _present, watch
 from retrieval.writing import only_writer
 
 pytest.importorskip("watchfiles")
@@ -103,6 +103,30 @@ def test_a_folder_that_goes_and_comes_back(started, photo_folder, path):
     (photo_folder / "flower.jpg").unlink()
     started.wait(lambda told: is_report(told) and told.images == 4)
     assert len([one for one in started.told if isinstance(one, str)]) == 1  # said once
+
+
+def test_a_folder_that_goes_before_watching_begins(photo_folder, path, monkeypatch):
+    away, answers = photo_folder.with_name("away"), []
+
+    def goes_after_the_first_answer(places):
+        answers.append(_present(places))
+        if len(answers) == 1:
+            photo_folder.rename(away)
+        return answers[-1]
+
+    monkeypatch.setattr("retrieval.watch._present", goes_after_the_first_answer)
+    changes = _changes([photo_folder], path, threading.Event())
+    assert next(changes)  # no watch could begin: nothing is known
+    assert answers == [{photo_folder: away.stat().st_ino}, {}]
+    away.rename(photo_folder)
+    assert next(changes)  # what happened to it meanwhile was not seen
+    assert len(answers) == 3
+
+
+def test_a_place_below_a_file_is_not_there(photo_folder):
+    assert _present([photo_folder / "rocket.jpg" / "x", photo_folder / "no", photo_folder]) == {
+        photo_folder: photo_folder.stat().st_ino
+    }
 
 
 def test_others_may_write_in_between(started, photo_folder, path):
