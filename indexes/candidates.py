@@ -12,12 +12,13 @@ has left them near. What that and the precision may do to a score is part of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from indexes.matches import no_matches
+from indexes.rows import Rows
 from indexes.scanner import scan_block, scan_each, scanner, selecting
 from indexes.threads import in_threads, threads
 from indexes.vectors import UNIT_TOLERANCE
@@ -36,53 +37,6 @@ SCANNED_AT_MOST = 4  # queries; for more it is faster to convert the rows once a
 _FLOAT32 = 2.0**-24  # unit roundoff: what rounding changes, relative to a value
 _BFLOAT16 = 2.0**-9
 _SECOND_ORDER = 1.01  # products of two errors, which the sums below leave out
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Stored rows: where they lie, and which of them count.
-
-    vectors  (n, d) float16, or anything with a shape whose row ranges can be sliced; rows named one
-             by one are gathered faster from what has a method take_halves(rows, room)
-    live     (n,) bool, or None if all rows count
-    bias     (n,) float32 that is taken from each row's score; None takes nothing
-    """
-
-    vectors: Any
-    n: int
-    dim: int
-    live: np.ndarray | None
-    bias: np.ndarray | None = None
-
-    def only(self, allowed: np.ndarray) -> Rows:
-        """These rows with fewer of them counting. allowed (n,) bool"""
-        return replace(self, live=allowed if self.live is None else allowed & self.live)
-
-    def count(self) -> int:
-        """How many rows count."""
-        return self.n if self.live is None else int(np.count_nonzero(self.live))
-
-    def pieces(self, rows: int) -> Iterator[range]:
-        """Ranges of so many rows, those left out in which none counts."""
-        for start in range(0, self.n, rows):
-            if self.live is None or self.live[start : start + rows].any():
-                yield range(start, min(start + rows, self.n))
-
-    def read(self, piece: range) -> np.ndarray:
-        """float16 (len(piece), d), C-contiguous; not copied where the vectors are mapped."""
-        return np.ascontiguousarray(self.vectors[piece.start : piece.stop])
-
-    def gather(self, numbers: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
-        """The rows of these numbers (m,), as they are stored: float16 (m, d), C-contiguous; in `room` if given."""
-        found = np.empty((len(numbers), self.dim), np.float16) if room is None else room
-        if hasattr(self.vectors, "take_halves"):
-            return self.vectors.take_halves(numbers, found)
-        if isinstance(self.vectors, np.ndarray):
-            # Numbers are of rows that there are: clipping changes none, and does without a copy.
-            return np.take(np.asarray(self.vectors), numbers, axis=0, out=found, mode="clip")
-        for at, number in enumerate(numbers.tolist()):
-            found[at] = self.vectors[number : number + 1][0]
-        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import SCANNED_AT_MOST, Candidates, Rows, candidates
+from indexes.candidates import SCANNED_AT_MOST, Candidates, candidates
 from indexes.errors import SpecError, VectorError
 from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
+from indexes.rows import Rows
 from indexes.sketch import Sketch
 from indexes.sketched import reached
 from indexes.spec import IndexSpec

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Rows, compare
+from indexes.candidates import compare
 from indexes.device import GPU_MAX_K
 from indexes.errors import SpecError, VectorError, VectorIndexError
 from indexes.flat import FlatIndex
 from indexes.index import VectorIndex
 from indexes.matches import Matches, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
+from indexes.rows import Rows
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.candidates import Rows
 from indexes.matches import Matches, ranked_less_bias
+from indexes.rows import Rows
 from indexes.threads import in_threads, threads
 from indexes.vectors import UNIT_TOLERANCE, as_unit_rows
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, Rows, float32_error, largest_bias, scan
+from indexes.candidates import Candidates, float32_error, largest_bias, scan
 from indexes.matches import no_matches
+from indexes.rows import Rows
 from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
 from indexes.sketch import BLOCK_ROWS, Sketch, sketch_pays
 from indexes.threads import in_threads, threads

@@ -21,7 +21,7 @@ INDEXES = [
     "indexes.errors",
     "indexes.cagra",
     "indexes.matches  indexes.vectors  indexes.layers  indexes.threads  indexes.scanner"
-    "  indexes.sample  indexes.memory",
+    "  indexes.rows  indexes.sample  indexes.memory",
     "indexes.suggest  indexes.spread  indexes.training",
     "indexes.spec  indexes.exact  indexes.candidates  indexes.device  indexes.scan  indexes.recall"
     "  indexes.parameters  indexes.near  indexes.sketch",

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from indexes import candidates as room
-from indexes.candidates import Candidates, Rows, candidates, compare, multiply, scan
+from indexes.candidates import Candidates, candidates, compare, multiply, scan
+from indexes.rows import Rows
 
 PASSES = {
     "scan": scan,

@@ -8,12 +8,12 @@ import pytest
 from indexes import filtered as filtered_room
 from indexes import index as index_room
 from indexes.build import build_index
-from indexes.candidates import Rows
 from indexes.errors import DimensionError, SpecError, VectorError, VectorIndexError
 from indexes.exact import exact_search
 from indexes.flat import FlatIndex
 from indexes.live import LiveIndex
 from indexes.refined import RefinedIndex
+from indexes.rows import Rows
 from indexes.scan import scan
 from indexes.spec import IndexSpec
 

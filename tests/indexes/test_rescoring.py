@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexes.candidates import Rows
 from indexes.rescoring import best_of, unit_doubles
+from indexes.rows import Rows
 
 # Four rows of the plane: east, north, and two between that float16 keeps apart.
 STORED = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.6, 0.8]], np.float16)

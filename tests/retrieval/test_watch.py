@@ -45,7 +45,7 @@ class Watch:
     def wait(self, condition):
         """Until the newest thing told fulfils the condition."""
         with self.news:
-            assert self.news.wait_for(lambda: self.told and condition(self.told[-1]), PATIENCE), self.told
+            assert self.news.wait_for(lambda: self.told and condition(self.told[-1]), PATIENCE), self.error or self.told
 
     def end(self):
         self.stop.set()
