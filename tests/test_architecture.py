@@ -112,7 +112,7 @@ INSIDE = [
         "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published"
         "  retrieval.evaluate.calibrated",
         "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export"
-        "  retrieval.evaluate.relevance",
+        "  retrieval.evaluate.relevance  retrieval.evaluate.reranked  retrieval.evaluate.request",
         "retrieval.evaluate.benchmark",
     ],
     [

@@ -40,6 +40,7 @@ class _Cutoffs(click.ParamType):
     "retrieval benchmark xm3600 --root ~/data/xm3600 --language en --language zh",
     "retrieval benchmark Photos.collection --captions c.csv --failures 50 --html report.html",
     "retrieval benchmark Photos.collection --captions c.csv --min-score auto",
+    "retrieval benchmark Photos.collection --captions c.csv --rerank ViT-B-32-SigLIP2-256",
     "retrieval benchmark Photos.collection --captions c.csv --export trec -o run",
 ))
 @click.argument("target", metavar="TARGET")
@@ -73,6 +74,8 @@ class _Cutoffs(click.ParamType):
 @options.no_calibration
 @click.option("--min-score", type=click.Choice(["auto"]),
               help="Also measure what `search --min-score auto` does after half of the images were taken away.")
+@click.option("--rerank", metavar="MODEL",
+              help="Also measure what `search --rerank MODEL` does, and whether that is better.")
 @click.option("--strict", is_flag=True,
               help="Refuse captions without images, images without captions, and whatever else does not fit.")
 @click.option("--resamples", type=click.IntRange(min=100), default=1000, show_default=True,
@@ -85,7 +88,7 @@ class _Cutoffs(click.ParamType):
 @options.exact_preprocess
 @options.as_json
 def command(target, captions, split, root, languages, captions_per_image, ks, models, indexes, qrels,
-            extra_qrels, failures, html, exports, output, check_published, no_calibration, min_score, strict,
+            extra_qrels, failures, html, exports, output, check_published, no_calibration, min_score, rerank, strict,
             resamples, seed, device, precision, batch_size, exact_preprocess, as_json) -> None:
     """Measure how well TARGET is searched with captions, text to image and image to text.
 
@@ -102,7 +105,8 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
     """
     from retrieval.cli import benchmark_tables as tables
     from retrieval.cli import output as out
-    from retrieval.evaluate.benchmark import Request, run_benchmark
+    from retrieval.evaluate.benchmark import run_benchmark
+    from retrieval.evaluate.request import Request
     from retrieval.evaluate.scores import Sampling
     from retrieval.evaluate.subject import Captioning
 
@@ -116,7 +120,7 @@ def command(target, captions, split, root, languages, captions_per_image, ks, mo
         models=tuple(dict.fromkeys(models)), default=options.model_of_environment(),
         indexes=tuple(dict.fromkeys(indexes)), ks=ks,
         judgements=qrels, extra=extra_qrels, strict=strict, failures=failures or 0,
-        published=check_published, thresholds=min_score == "auto", sampling=Sampling(resamples, seed),
+        published=check_published, thresholds=min_score == "auto", rerank=rerank, sampling=Sampling(resamples, seed),
         device=device, precision=precision, batch_size=batch_size, exact_preprocess=exact_preprocess,
         calibrated=not no_calibration,
     )

@@ -9,11 +9,13 @@ import click
 from retrieval.bootstrap import Estimate
 from retrieval.cli import output as out
 from retrieval.evaluate.benchmark import BenchmarkReport
-from retrieval.evaluate.scores import IMAGE_TO_TEXT, RANKS, TEXT_TO_IMAGE, in_percent
+from retrieval.evaluate.evaluation import Evaluation
+from retrieval.evaluate.scores import IMAGE_TO_TEXT, RANKS, TEXT_TO_IMAGE, DirectionScores, in_percent
 from retrieval.report.numbers import best_shown
 
 _DIRECTIONS = {TEXT_TO_IMAGE: "text to image", IMAGE_TO_TEXT: "image to text"}
-_CALIBRATED = "calibrated"  # text to image, as a search of a calibrated collection ranks
+# Text to image, as a search of a calibrated collection ranks, and as one with --rerank does.
+_CALIBRATED, _RERANKED = "calibrated", "reranked"
 _NAMES_SHOWN = 5
 _FAILURES_SHOWN = 20
 
@@ -24,7 +26,7 @@ def print_tables(report: BenchmarkReport) -> None:
         _one_model(report)
     else:
         _several(report)
-        _differences(report)
+    _differences(report)
     _indexes(report)
     _published(report)
     _thresholds(report)
@@ -52,7 +54,7 @@ def _one_model(report: BenchmarkReport) -> None:
     evaluation = report.evaluations[0]
     rows = []
     columns = [(_DIRECTIONS[one.direction], one) for one in evaluation.directions]
-    columns[1:1] = [(_CALIBRATED, one) for one in evaluation.calibrated]
+    columns[1:1] = _as_searched(report, evaluation)
     for metric in evaluation.directions[0].estimates:
         shown = [_with_interval(metric, one.estimates[metric]) for _, one in columns]
         rows.append((metric.replace("_", " "), *shown))
@@ -79,25 +81,30 @@ def _several(report: BenchmarkReport) -> None:
                 rows.append((*([language] if several_languages else []), _DIRECTIONS[direction],
                              evaluation.model, *cells, r_sum))
             for evaluation in report.evaluations if direction == TEXT_TO_IMAGE else ():
-                rows += [(*([language] if several_languages else []), _CALIBRATED, evaluation.model,
+                rows += [(*([language] if several_languages else []), name, evaluation.model,
                           *(_value(metric, one.estimates[metric].value) for metric in metrics), "")
-                         for one in evaluation.calibrated if one.language == language]
+                         for name, one in _as_searched(report, evaluation) if one.language == language]
     columns = (*(["language"] if several_languages else []), "direction", "model",
                *(metric.replace("_", " ") for metric in metrics), "R-sum")
     out.print_rows(columns, rows, title=f"{report.subject}; R@k in percent")
 
 
+def _as_searched(report: BenchmarkReport, evaluation: Evaluation) -> list[tuple[str, DirectionScores]]:
+    """(name, scores) of text to image beside the plain one, as searches of this model rank."""
+    again = report.reranked.get(evaluation.model)
+    return [(_CALIBRATED, one) for one in evaluation.calibrated] + [
+        (_RERANKED, one) for one in (again.directions if again else ())]
+
+
 def _differences(report: BenchmarkReport) -> None:
-    rows = [
-        (one.model, _DIRECTIONS[one.direction], one.language, one.metric,
-         f"{100 * one.estimate.value:+.1f}", f"{100 * one.estimate.low:+.1f} to {100 * one.estimate.high:+.1f}",
-         "yes" if one.is_clear else "no")
-        for one in report.differences if one.metric.startswith("R@")
-    ]
-    if rows:
+    for reference in dict.fromkeys(one.reference for one in report.differences):
         _print_telling(
-            ("model", "direction", "language", "metric", "points", "95 % interval", "clear"), rows,
-            title=f"Difference to {report.differences[0].reference}, over the same queries",
+            ("model", "direction", "language", "metric", "points", "95 % interval", "clear"),
+            [(one.model, _DIRECTIONS[one.direction], one.language, one.metric,
+              f"{100 * one.estimate.value:+.1f}", f"{100 * one.estimate.low:+.1f} to {100 * one.estimate.high:+.1f}",
+              "yes" if one.is_clear else "no")
+             for one in report.differences if one.reference == reference and one.metric.startswith("R@")],
+            title=f"Difference to {reference}, over the same queries",
         )
 
 
@@ -163,9 +170,9 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
             for metric, estimate in one.estimates.items():
                 yield (evaluation.model, "", one.language, one.direction, metric,
                        estimate.value, estimate.low, estimate.high)
-        for one in evaluation.calibrated:
+        for name, one in _as_searched(report, evaluation):
             for metric, estimate in one.estimates.items():
-                yield (evaluation.model, "", one.language, f"{one.direction} {_CALIBRATED}", metric,
+                yield (evaluation.model, "", one.language, f"{one.direction} {name}", metric,
                        estimate.value, estimate.low, estimate.high)
         for language, estimate in evaluation.r_sums.items():
             yield (evaluation.model, "", language, "both", "R-sum", estimate.value, estimate.low, estimate.high)

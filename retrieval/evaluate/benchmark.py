@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from retrieval.evaluate.published import (
     PublishedCheck, check_published, published_numbers, require_published,
 )
 from retrieval.evaluate.relevance import AutoThreshold, auto_threshold
-from retrieval.evaluate.scores import K, Sampling
-from retrieval.evaluate.subject import Captioning, Subject, find_subject
+from retrieval.evaluate.request import Request
+from retrieval.evaluate.reranked import Reranked, score_reranked
+from retrieval.evaluate.subject import Subject, find_subject
 from retrieval.evaluate.task import Task, make_task
 from retrieval.maintain import Watcher
+from retrieval.rank.rerankers import check_reranker
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 _LIBRARIES = ("torch", "open_clip_torch", "faiss-gpu", "faiss-cpu", "numpy")
@@ -39,40 +42,6 @@ _FIXED_RULES = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to measure, as the command line's options say it.
-
-    models       none: the collection's own, or the default
-    default      model for images that are not a collection; None: the automatic choice
-    indexes      FAISS factory strings; none: the collection's own
-    judgements   qrels file that says alone what is right; extra: one of further right answers
-    failures     how many of the worst queries to keep, of each direction and language
-    calibrated   measure also what calibration makes of searches, where there is one
-    thresholds   also measure `search --min-score auto`
-    """
-
-    target: str
-    captioning: Captioning = Captioning()
-    root: Path | None = None
-    models: tuple[str, ...] = ()
-    default: str | None = None
-    indexes: tuple[str, ...] = ()
-    ks: tuple[int, ...] = K
-    judgements: Path | None = None
-    extra: Path | None = None
-    strict: bool = False
-    failures: int = 0
-    published: bool = False
-    thresholds: bool = False
-    sampling: Sampling = Sampling()
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    exact_preprocess: bool = False
-    calibrated: bool = True
-
-
 @dataclass(frozen=True, eq=False)
 class BenchmarkReport:
     """Everything that one run found; the shapes are those of the modules named in the imports.
@@ -80,8 +49,10 @@ class BenchmarkReport:
     subject      what was measured, for a title: "coco (test)", "Photos.collection"
     rules        sentences: subset, captions, right answers, ties, intervals
     evaluations  one per model, in the order asked for; the first is the reference of differences
+                 between models
     indexes      per model, one per index and search setting
-    failures     model -> its worst queries; empty unless asked for
+    failures     model -> its worst queries; empty unless asked for, as are thresholds
+    reranked     model -> its searches with a second look, likewise
     paths        image id -> its file
     unreadable   (path, reason) of images that could not be embedded
     settings     ks, resamples, seed, device, threads, versions: what it takes to repeat the run
@@ -95,6 +66,7 @@ class BenchmarkReport:
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     published: list[PublishedCheck] = field(default_factory=list)
     thresholds: list[AutoThreshold] = field(default_factory=list)
+    reranked: dict[str, Reranked] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict, repr=False)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -112,6 +84,7 @@ class BenchmarkReport:
             "indexes": [one.to_json() for one in self.indexes],
             "failures": {model: [asdict(one) for one in failures] for model, failures in self.failures.items()},
             "published": [one.to_json() for one in self.published],
+            "reranked": {model: one.to_json() for model, one in self.reranked.items()},
             "auto_threshold": [one.to_json() for one in self.thresholds],
             "unreadable": [{"path": path, "reason": reason} for path, reason in self.unreadable],
             "settings": self.settings,
@@ -124,7 +97,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     What is published was measured with exact preprocessing, so a comparison with it is, too.
 
     Raises CorpusError, CaptionsError (also for captions that a collection is calibrated with), EncoderError,
-    CollectionError, SpecError, PublishedError.
+    CollectionError, SpecError, PublishedError, RerankError.
     """
     if request.published:
         request = replace(request, exact_preprocess=True)
@@ -141,13 +114,21 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
         names = _names(collections, request)
         notes = [note for collection, name in zip(collections, names) if request.calibrated
                  for note in told_calibration(collection.calibration, name, task)]
+        rerankers = [collection.reranker(request.rerank) for collection in collections if request.rerank is not None]
         evaluations = [
             evaluate_task(
                 collection, task, model=name, ks=request.ks, sampling=request.sampling,
-                calibrated=request.calibrated, progress=lambda done, total, name=name: progress(f"Captions, {name}", done, total),
+                calibrated=request.calibrated, progress=partial(progress, f"Captions, {name}"),
             )
             for collection, name in zip(collections, names)
         ]
+        looked_again = {
+            name: score_reranked(
+                evaluation, collection, reranker, calibrated=request.calibrated, ks=request.ks,
+                sampling=request.sampling, progress=partial(progress, f"Reranking, {name}"),
+            )
+            for name, collection, evaluation, reranker in zip(names, collections, evaluations, rerankers)
+        }
         indexes = [
             scores
             for collection, evaluation in zip(collections, evaluations)
@@ -162,12 +143,12 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
     first, *others = evaluations
     return BenchmarkReport(
         subject=subject.name,
-        rules=[*_rules(task, request), *notes],
+        rules=[*_rules(task, request), *notes, *(one.told(name) for name, one in looked_again.items())],
         evaluations=evaluations,
         differences=[
-            difference for other in others
-            for difference in differences(
-                other.model, other.directions, first.model, first.directions, request.sampling)
+            *(difference for other in others for difference in differences(
+                other.model, other.directions, first.model, first.directions, request.sampling)),
+            *(difference for name, one in looked_again.items() for difference in one.lift(name, request.sampling)),
         ],
         indexes=indexes,
         failures={one.model: worst_failures(one, paths, request.failures) for one in evaluations}
@@ -177,6 +158,7 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
             for check in check_published(one.encoder, subject.dataset, one.directions)
         ] if request.published else [],
         thresholds=thresholds,
+        reranked=looked_again,
         settings=_settings(request),
         paths=paths,
         unreadable=sorted(unreadable.items()),
@@ -187,6 +169,8 @@ def _check(request: Request, subject: Subject) -> None:
     """Raise what would else be raised after hours of embedding."""
     for model in request.models:
         check_name(model)
+    if request.rerank is not None:
+        check_reranker(request.rerank)
     for file in filter(None, (request.judgements, request.extra)):
         read_judgements(file)
     if request.published:

@@ -129,7 +129,7 @@ class CrossReranker:
     def __init__(self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *, depth: int = DEPTH):
         self.name, self.depth = name, depth
         self._model, self._own, self._cache = model.eval(), own, cache
-        self._tokens = TowerTokens(own)
+        self._tokens, self._told = TowerTokens(own), set[str]()
 
     @torch.inference_mode()
     def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class CrossReranker:
             raise QueryError(
                 f"{query.shown} is an image, and a cross-encoder reads a text with an image. Rerank by an encoder."
             )
-        kept = recalled(images, self._cache, self._own, self._places)
+        kept = recalled(images, self._cache, self._own, self._places, self._told)
         known = [place for place, one in enumerate(images) if one.path in kept]
         scores = np.full(len(images), np.nan, np.float32)
         if known:

@@ -53,6 +53,7 @@ class EncoderReranker:
     def __init__(self, encoder: Encoder, cache: VectorCache, *, depth: int = DEPTH):
         self.name, self.depth = encoder.name, depth
         self._encoder, self._cache = encoder, cache
+        self._told: set[str] = set()
         self._last: tuple[Query, np.ndarray] | None = None  # the query asked last, and its vector
 
     def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
@@ -61,26 +62,29 @@ class EncoderReranker:
         if last is None or last[0] is not query:  # equal is not enough: its file may have changed
             last = self._last = query, embed([query], self._encoder)[0]
         asked = last[1]
-        vectors = recalled(images, self._cache, self._encoder, self._encoder.encode_prepared)
+        vectors = recalled(images, self._cache, self._encoder, self._encoder.encode_prepared, self._told)
         missing = np.float32(np.nan)
         return np.array([asked @ vectors[one.path] if one.path in vectors else missing for one in images], np.float32)
 
 
 def recalled(
-    images: Sequence[Stored], cache: VectorCache, encoder: Encoder, embed_prepared: Callable[[list], np.ndarray]
+    images: Sequence[Stored], cache: VectorCache, encoder: Encoder, embed_prepared: Callable[[list], np.ndarray],
+    told: set[str],
 ) -> dict[str, np.ndarray]:
     """What `embed_prepared` makes of each image, by path, from the cache where it is there.
+
+    told  paths that were warned of before, and are so no more; those new here are added
 
     Images that cannot be read, or whose file has another content by now, are left out, with one warning
     that counts them.
     """
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     hashes: dict[str, str] = {}  # of each path
     for one in images:
         try:
             hashes[one.path] = one.content or content_hash(addresses.read(one.path))
         except ImageError as error:
-            unreadable.append(f"{one.path}: {error}")
+            unreadable[one.path] = str(error)
     found = cache.get(list(dict.fromkeys(hashes.values())))
     waiting = list({content: path for path, content in hashes.items() if content not in found}.items())
     size = getattr(encoder, "batch_size", 64)
@@ -93,7 +97,7 @@ def recalled(
                     raise ImageError("has changed since it was indexed")
                 image, _ = open_image(content, at_least=getattr(encoder, "input_size", None))
             except ImageError as error:
-                unreadable.append(f"{path}: {error}")
+                unreadable[path] = str(error)
                 continue
             prepared.append(encoder.prepare(image))
             contents.append(hashed)
@@ -103,10 +107,13 @@ def recalled(
             new = dict(zip(contents, vectors))
             cache.put(new)
             found.update(new)
-    if unreadable:
+    new_ones = [path for path in unreadable if path not in told]
+    if new_ones:
         log.warning(
-            "%d images cannot be read again and come after the others; the first is %s.", len(unreadable), unreadable[0]
+            "%d images cannot be read again and come after the others; the first is %s: %s.",
+            len(new_ones), new_ones[0], unreadable[new_ones[0]],
         )
+        told.update(new_ones)
     return {path: found[content] for path, content in hashes.items() if content in found}
 
 

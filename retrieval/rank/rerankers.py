@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval.encoders import load_encoder
+from retrieval.encoders import check_name, load_encoder
 from retrieval.errors import RerankError
 from retrieval.files import cache_folder
 from retrieval.rank.rerank import CONFIG_FILE, EncoderReranker, Reranker
@@ -21,11 +21,22 @@ def load_reranker(name: str, own: Encoder, *, device: str = "auto", precision: s
 
     Raises EncoderError, RerankError.
     """
-    if not name.strip():
-        raise RerankError("The name of the model to rerank by is empty. Give an encoder's, or a cross-encoder's folder.")
-    if (Path(name) / CONFIG_FILE).is_file():
+    check_reranker(name)
+    if _is_cross_encoder(name):
         from retrieval.rank.cross_encoder import load_cross_encoder  # torch waits until it is needed
 
         return load_cross_encoder(Path(name), own, cache_folder() / FOLDER)
     encoder = load_encoder(name, device=device, precision=precision)
     return EncoderReranker(encoder, VectorCache(cache_folder() / FOLDER, encoder.fingerprint, (encoder.dim,)))
+
+
+def check_reranker(name: str) -> None:
+    """Raises EncoderError or RerankError if there can be none of that name; a folder is not looked into."""
+    if not name.strip():
+        raise RerankError("The name of the model to rerank by is empty. Give an encoder's, or a cross-encoder's folder.")
+    if not _is_cross_encoder(name):
+        check_name(name)
+
+
+def _is_cross_encoder(name: str) -> bool:
+    return (Path(name) / CONFIG_FILE).is_file()

@@ -14,7 +14,7 @@ from retrieval.report.failures import failure_sections
 from retrieval.report.losses import losses
 from retrieval.report.markup import Markup, element
 from retrieval.report.pictures import Pictures
-from retrieval.report.results import difference_table, published_table, results
+from retrieval.report.results import difference_tables, published_table, results
 
 NAMES_SHOWN = 5  # of each problem
 
@@ -65,7 +65,7 @@ def _sections(report: BenchmarkReport, pictures: Pictures) -> list[tuple[str, st
     queries = [_links(failed), *(section for _, _, section in failed)] if failed else None
     contents = [
         ("results", "Results", results(report)),
-        ("differences", "Differences between models", difference_table(report)),
+        ("differences", "Differences", difference_tables(report)),
         ("indexes", "Where recall is lost", losses(report.indexes) if report.indexes else None),
         ("published", "Against published numbers", published_table(report)),
         ("failures", "Queries that failed", queries),

@@ -30,6 +30,11 @@ class _Result:
     scores: DirectionScores
     differences: Mapping[str, Difference]  # by metric; empty for the reference
 
+    @property
+    def reference(self) -> str | None:
+        """What it is compared with."""
+        return next((one.reference for one in self.differences.values()), None)
+
 
 def results(report: BenchmarkReport) -> list[Markup | None]:
     """The tables and charts of the evaluations."""
@@ -38,10 +43,10 @@ def results(report: BenchmarkReport) -> list[Markup | None]:
     groups = _groups(report)
     overview = [*(f"R@{k}" for k in ks), "MRR", "mAP", f"nDCG@{most}", MEDIAN_RANK, MEAN_RANK]
     everything = [f"{name}@{k}" for name in ("recall", "precision", "F1", "nDCG") for k in ks]
-    several = len(report.evaluations) > 1
+    references = list(dict.fromkeys(one.reference for one in report.differences))
     return [
         _main_table("Retrieval by exact search", groups, overview),
-        _marks_explained(report.evaluations[0].model) if several else None,
+        _marks_explained(references) if references else None,
         _r_sums(report.evaluations, ks),
         _languages(report.evaluations, f"R@{most}"),
         element(
@@ -52,20 +57,21 @@ def results(report: BenchmarkReport) -> list[Markup | None]:
     ]
 
 
-def difference_table(report: BenchmarkReport) -> Markup | None:
-    """Each model less the reference, None where there is nothing to compare."""
-    if not report.differences:
-        return None
+def difference_tables(report: BenchmarkReport) -> list[Markup]:
+    """Each model less the first, and each that was reranked less itself; none where there is nothing to compare."""
     ks = list(report.evaluations[0].directions[0].hit_rates)
     metrics = [*(f"R@{k}" for k in ks), "MRR", "mAP", f"nDCG@{max(ks)}", MEAN_RANK]
-    groups = [(heading, [row for row in rows if row.differences]) for heading, rows in _groups(report)]
-    reference = report.differences[0].reference
     columns = [
         Column(_heading(metric), lambda row, metric=metric: row.differences[metric].estimate,
                numbers.signed(_show(metric)), mark=lambda row, metric=metric: _mark(row.differences[metric]))
         for metric in metrics
     ]
-    return table(f"Difference to {reference}", "Model", lambda row: row.model, columns, groups)
+    tables = []
+    for reference in dict.fromkeys(one.reference for one in report.differences):
+        compared = [(heading, [row for row in rows if row.reference == reference]) for heading, rows in _groups(report)]
+        tables.append(table(f"Difference to {reference}", "Model", lambda row: row.model, columns,
+                            [(heading, rows) for heading, rows in compared if rows]))
+    return tables
 
 
 def published_table(report: BenchmarkReport) -> list[object] | None:
@@ -96,13 +102,15 @@ def _groups(report: BenchmarkReport) -> list[Group]:
         differences.setdefault((one.model, one.direction, one.language), {})[one.metric] = one
     groups: dict[tuple[str, str], list[_Result]] = {}
     for evaluation in report.evaluations:
-        for scores in evaluation.directions:
-            named = evaluation.model, scores.direction, scores.language
-            result = _Result(evaluation.model, scores, differences.get(named, {}))
-            groups.setdefault(named[1:], []).append(result)
-        for scores in evaluation.calibrated:
-            result = _Result(f"{evaluation.model}, calibrated", scores, {})
-            groups[scores.direction, scores.language].append(result)
+        model, again = evaluation.model, report.reranked.get(evaluation.model)
+        rows = [
+            *((model, scores) for scores in evaluation.directions),
+            *((f"{model}, calibrated", scores) for scores in evaluation.calibrated),
+            *((f"{model}, reranked", scores) for scores in (again.directions if again else ())),
+        ]
+        for name, scores in rows:
+            asked = scores.direction, scores.language
+            groups.setdefault(asked, []).append(_Result(name, scores, differences.get((name, *asked), {})))
     return [(_asked(rows[0].scores), rows) for rows in groups.values()]
 
 
@@ -173,7 +181,8 @@ def _mark(difference: Difference) -> Markup | None:
     )
 
 
-def _marks_explained(reference: str) -> Markup:
+def _marks_explained(references: Sequence[str]) -> Markup:
+    reference = references[0] if len(references) == 1 else "what it is compared with under Differences"
     return element(
         "p", element("b", "Bold"), " is the best of its column. ",
         element("span", "▲", class_="mark better"), " is clearly better and ",

@@ -5,6 +5,7 @@ import json
 import math
 import tarfile
 
+import numpy as np
 import pytest
 
 CAPTIONS = (
@@ -202,6 +203,8 @@ def test_strict_names_what_does_not_fit(run, collection, captions):
     (["flickr8k", "--root", "{photos}", "--captions", "{captions}"], 1, "captions of its own"),
     (["flickr8k", "--root", "{photos}"], 1, "Expected for flickr8k"),
     (["{collection}", "--captions", "{captions}", "--check-published"], 1, "coco"),
+    (["{collection}", "--captions", "{captions}", "--rerank", ""], 1, "to rerank by is empty"),
+    (["{collection}", "--captions", "{captions}", "--rerank", "ViT-B-23"], 1, "ViT-B-32"),
 ])
 def test_bad_requests(run, collection, photo_folder, captions, arguments, status, said):
     names = {"photos": photo_folder, "collection": collection, "captions": captions}
@@ -307,3 +310,41 @@ def test_the_auto_threshold_is_measured_on_request(run, collection, captions):
         share = table[(found["model"], "", "", "text_to_image", f"auto threshold {name}")]
         assert math.isnan(share) if found[name][0] is None else share == pytest.approx(found[name][0], rel=1e-4)
     assert found["recall"][0] is not None
+
+
+def test_a_second_look_is_measured_as_search_takes_it(run, collection, captions, other_model, tmp_path):
+    """The ranks behind the shares are those of `search --rerank`, caption by caption."""
+    page = tmp_path / "report.html"
+    arguments = ("benchmark", collection, "--captions", captions, "-k", "1,2,3", "--rerank", other_model)
+    done = run(*arguments, "--json", "--html", page)
+    assert done.status == 0, done.err
+    (result,) = done.objects
+    (model,) = result["models"]
+    (again,) = result["reranked"].values()
+    name = f"local-dir:{other_model}"
+    assert list(result["reranked"]) == [model["model"]] and (again["by"], again["depth"]) == (name, 100)
+    ranks = []
+    for image, text in CAPTIONS:
+        found = [hit["id"] for hit in run("search", collection, text, "--rerank", other_model, "--json").objects]
+        ranks.append(1 + found.index(image))
+    (scores,) = again["results"]
+    for k in (1, 2, 3):
+        assert scores["metrics"][f"R@{k}"][0] == pytest.approx(np.mean([rank <= k for rank in ranks]), abs=1e-6)
+    assert scores["metrics"]["mean_rank"][0] == pytest.approx(np.mean(ranks), abs=1e-5)
+
+    table = values(run(*arguments))
+    plain = model["model"]
+    for metric, (value, _, _) in scores["metrics"].items():
+        assert table[(plain, "", "", "text_to_image reranked", metric)] == pytest.approx(value, rel=1e-4)
+        if metric != "median_rank":
+            before = table[(plain, "", "", "text_to_image", metric)]
+            lift = table[(f"{plain}, reranked - {plain}", "", "", "text_to_image", metric)]
+            assert lift == pytest.approx(value - before, abs=1e-4)
+    assert f"Searches of {plain} are reranked by {name}: the best 100 of each are looked at again" in done.err
+    written = page.read_text()
+    assert f"{plain}, reranked" in written and f"Difference to {plain}" in written
+
+
+def test_without_a_second_look_there_is_none(run, collection, captions):
+    (result,) = run("benchmark", collection, "--captions", captions, "--json").objects
+    assert result["reranked"] == {} and result["differences"] == []

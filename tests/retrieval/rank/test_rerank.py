@@ -100,6 +100,19 @@ def test_images_that_are_gone_or_changed_have_no_score(images, encoder, tmp_path
     assert "2 images cannot be read again" in caplog.text and images[1].path in caplog.text
 
 
+def test_what_cannot_be_read_is_said_once(images, encoder, tmp_path, caplog):
+    reranker, first = EncoderReranker(encoder, cache_of(tmp_path, encoder)), np.zeros(len(images))
+    unknown, said = [Stored(one.path, None) for one in images], []  # read each time
+    for gone, query in ((1, "a cat"), (1, "a rocket"), (3, "a cup")):
+        Path(images[gone].path).unlink(missing_ok=True)
+        with caplog.at_level(logging.WARNING, "retrieval"):
+            reranker.scores(parse(query), unknown, first)
+        said.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    assert [len(one) for one in said] == [1, 0, 1]
+    assert f"1 images cannot be read again and come after the others; the first is {images[3].path}: " in said[2][0]
+
+
 def test_images_of_unknown_content_are_read_to_know_it(images, encoder, tmp_path):
     query, first = parse("a cat"), np.zeros(len(images))
     unknown = [Stored(one.path, None) for one in images]
