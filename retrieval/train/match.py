@@ -156,7 +156,7 @@ def _begin_in_one_space(model: CrossEncoder, examples: MatchExamples) -> None:
 def _projected(model: CrossEncoder, places: np.ndarray) -> torch.Tensor:
     """What the first layer makes of images' tokens, positions aside: float16 (n, p, width)."""
     blocks = [
-        model.places(torch.from_numpy(np.asarray(places[start : start + _IMAGES_AT_ONCE]))).half()
+        model.places(torch.from_dlpack(np.asarray(places[start : start + _IMAGES_AT_ONCE]))).half()
         for start in range(0, len(places), _IMAGES_AT_ONCE)
     ]
     return torch.cat(blocks)  # positions are zero at the start

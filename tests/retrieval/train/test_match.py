@@ -21,6 +21,7 @@ def examples(n=24, seed=0):
     there = np.ones((n, 3), bool)
     there[:, 2] = False
     projection = np.eye(n, dtype=np.float32)
+    places.flags.writeable = False  # as where they are mapped from the cache
     return MatchExamples(places, words, there, np.arange(n), vectors, vectors, projection, projection)
 
 
