@@ -122,9 +122,9 @@ INSIDE = [
         "  retrieval.train.settings  retrieval.train.kept  retrieval.train.heap",
         "retrieval.train.starting  retrieval.train.batches  retrieval.train.projection_loop  retrieval.train.outputs"
         "  retrieval.train.match  retrieval.train.references  retrieval.train.validation  retrieval.train.multilingual",
-        "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.cross_encoder"
+        "retrieval.train.model_folder  retrieval.train.teacher  retrieval.train.journal  retrieval.train.match_weight"
         "  retrieval.train.public_bank  retrieval.train.frozen_front",
-        "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean",
+        "retrieval.train.learner  retrieval.train.privacy  retrieval.train.mean  retrieval.train.cross_encoder",
         "retrieval.train.loop  retrieval.train.projections  retrieval.train.compress  retrieval.train.rehearsal"
         "  retrieval.train.plan",
         "retrieval.train.keeping",
@@ -161,7 +161,7 @@ INSIDE = [
         "retrieval.cli.options  retrieval.cli.output  retrieval.cli.interrupts  retrieval.cli.index_facts"
         "  retrieval.cli.train_options",
         "retrieval.cli.filters  retrieval.cli.hits  retrieval.cli.prompt  retrieval.cli.opening",
-        "retrieval.cli.benchmark_tables",
+        "retrieval.cli.benchmark_tables  retrieval.cli.train_output",
         "retrieval.cli.index  retrieval.cli.search  retrieval.cli.benchmark  retrieval.cli.info"
         "  retrieval.cli.models  retrieval.cli.train  retrieval.cli.classify  retrieval.cli.export"
         "  retrieval.cli.compact  retrieval.cli.compress  retrieval.cli.forget  retrieval.cli.serve  retrieval.cli.calibrate"

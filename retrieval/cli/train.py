@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 import click
 
@@ -29,7 +28,8 @@ from retrieval.cli import options, train_options
 @click.option("--task", type=click.Choice(["embed", "match"]), default="embed", show_default=True,
               help="embed: an encoder. match: a cross-encoder on the built-in encoder's towers, for `search --rerank`.")
 @click.option("--held-out", type=click.IntRange(min=0), metavar="N",
-              help="Photos kept apart to measure recall on.  [default: a tenth, at most 1000]")
+              help="Photos kept apart to measure recall on.  [default: a tenth, at most 1000; with --task match none "
+              "if these are fewer than 50]")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the photos.")
 @click.option("--train-batch-size", "batch_size", type=click.IntRange(min=2),
               help="Pairs that compete with each other in a step.")
@@ -69,7 +69,8 @@ def command(images, captions, split, output, task, device, as_json, **given) -> 
     the best recall over the held-out photos is what comes out, also of a run that Ctrl-C stopped.
 
     With --task match it is a small transformer that reads a text and an image together. It is trained
-    to tell a caption's image from those that the built-in encoder confuses with it.
+    to tell a caption's image from those that the built-in encoder confuses with it; how much its scores
+    count, and whether it helps at all, is told by the held-out photos.
     """
     given = {name: value for name, value in given.items() if value is not None and not (value is False and name in _FLAGS)}
     kind = _kind(task, given)
@@ -92,7 +93,7 @@ _FLAGS = {"changes_only", "compile", "resume", "restart", "tensorboard"}  # Fals
 _SHARED = {"epochs", "batch_size", "learning_rate", "seed"}
 _OF_ENCODERS = _SHARED | {"held_out", "dim", "views", "changes_only"}
 _FIT = {
-    "match": _SHARED | {"minutes"},
+    "match": _SHARED | {"held_out", "minutes"},
     "projections": _OF_ENCODERS | {"prototype_share", "epsilon", "delta"} | train_options.FROZEN,
     "towers": _OF_ENCODERS | train_options.ABOUT_TOWERS | train_options.WHERE_TOWERS_LEARN,
 }
@@ -151,6 +152,7 @@ def _loaded(given):
 
 def _projections(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.cli import output as out
+    from retrieval.cli import train_output as said
     from retrieval.train.privacy_budget import PrivacySettings
     from retrieval.train.projection_loop import Settings
     from retrieval.train.projections import Watcher, train_projections
@@ -168,9 +170,9 @@ def _projections(images, captions, split, output, device, as_json, given) -> Non
         outcome = train_projections(
             pairs, output, Settings(**given), start=start, views=views, held_out=_held_out(apart, pairs),
             changes_only=alone, private=private, device=device,
-            watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=_report_every_tenth),
+            watcher=Watcher(on_photos=lambda view, count: advance(count), on_epoch=said.report_every_tenth),
         )
-    _show(outcome, output, as_json, {
+    said.show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "loss": outcome.final.loss,
         "temperature": outcome.final.temperature,
         **({"epsilon": outcome.privacy.epsilon, "delta": f"{outcome.privacy.delta:.2g}"} if outcome.privacy else {}),
@@ -181,6 +183,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     from contextlib import closing
 
     from retrieval.cli import output as out
+    from retrieval.cli import train_output as said
     from retrieval.cli.interrupts import Interrupts
     from retrieval.train.dual_encoder import train_dual_encoder
     from retrieval.train.plan import Watcher
@@ -208,7 +211,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
             outcome = train_dual_encoder(
                 pairs, output, plan, processes=processes, held_out=apart, device=device,
                 resume=resume, restart=restart, tensorboard=tensorboard, changes_only=alone,
-                watcher=Watcher(_report_step, _report_epoch, on_photos, interrupted.is_set),
+                watcher=Watcher(said.report_step, said.report_epoch, on_photos, interrupted.is_set),
             )
     if not processes.is_first:
         return
@@ -216,7 +219,7 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
         best = f"{output} holds the model of epoch {outcome.best_epoch}, the best so far. " if outcome.best_epoch else ""
         click.echo(f"Interrupted after {outcome.steps} steps. {best}The same command with --resume goes on.", err=True)
         raise SystemExit(130)
-    _show(outcome, output, as_json, {
+    said.show(outcome, output, as_json, {
         "photos": outcome.photos, "captions": outcome.captions, "epochs": outcome.epochs, "loss": outcome.loss,
         "temperature": outcome.temperature, "trained parameters": outcome.trained_parameters,
         **({"GPU memory, bytes": outcome.peak_gpu_bytes} if outcome.peak_gpu_bytes else {}),
@@ -224,25 +227,27 @@ def _towers(images, captions, split, output, device, as_json, given) -> None:
     }, outcome.recalls, "retrieval index SOURCE --model")
 
 
-def _match(images, captions, split, output, device, as_json, given) -> None:
-    import logging
-    from dataclasses import asdict
+_TELLING = 50  # fewer photos held out tell nothing of a second look
 
+
+def _match(images, captions, split, output, device, as_json, given) -> None:
     from retrieval.cli import output as out
+    from retrieval.cli import train_output as said
     from retrieval.encoders import load_encoder
     from retrieval.train.cross_encoder import train_cross_encoder
     from retrieval.train.match import MatchSettings
 
+    apart = given.pop("held_out", None)
     pairs = _pairs(images, captions, split)
+    if apart is None and (apart := _held_out(None, pairs)) < _TELLING:
+        apart = 0
     with out.progress_bar("Tower tokens") as (set_total, advance):
         set_total(len(pairs.photos))
         outcome = train_cross_encoder(
-            pairs, output, MatchSettings(**given), load_encoder("builtin", device=device),
-            on_photos=advance,
-            on_progress=lambda one: logging.getLogger("retrieval").info(
-                "step %d of %d: loss %.3f, right %.3f", one.step, one.steps, one.loss, one.right),
+            pairs, output, MatchSettings(**given), load_encoder("builtin", device=device), held_out=apart,
+            on_photos=advance, on_progress=said.report_match_step,
         )
-    _show(outcome, output, as_json, asdict(outcome), {}, "retrieval search COLLECTION QUERY --rerank")
+    said.show_match(outcome, output, as_json)
 
 
 def _pairs(images, captions, split):
@@ -257,43 +262,3 @@ def _pairs(images, captions, split):
 
 def _held_out(wanted, pairs) -> int:
     return min(1000, len(pairs.photos) // 10) if wanted is None else wanted
-
-
-def _show(outcome, output, as_json, facts, recalls, use) -> None:
-    from dataclasses import asdict
-
-    from retrieval.cli import output as out
-
-    if as_json:
-        out.print_json({"model": str(output), **asdict(outcome)})
-        return
-    out.print_facts({
-        **facts, **{f"held-out {direction.replace('_', ' ')}": _in_words(scores) for direction, scores in recalls.items()},
-    }, title=str(output))
-    if use:
-        click.echo(f"Use it: {use} {shlex.quote(str(output))}")
-
-
-def _in_words(scores) -> str:
-    return ", ".join(f"{name} {value}" for name, value in scores.items())
-
-
-def _say(words, *values) -> None:
-    import logging
-
-    logging.getLogger("retrieval").info(words, *values)
-
-
-def _report_every_tenth(epoch) -> None:
-    if epoch.number % 10 == 0 or epoch.number == 1:
-        _say("epoch %d: loss %.3f, temperature %.4f", epoch.number, epoch.loss, epoch.temperature)
-
-
-def _report_step(step) -> None:
-    _say("step %d, epoch %d: loss %.3f, temperature %.4f, %.1f images/s",
-         step.step, step.epoch, step.loss, step.temperature, step.images_per_second)
-
-
-def _report_epoch(epoch) -> None:
-    found = "; ".join(f"{direction.replace('_', ' ')} {_in_words(scores)}" for direction, scores in epoch.recalls.items())
-    _say("epoch %d: loss %.3f, temperature %.4f%s", epoch.epoch, epoch.loss, epoch.temperature, found and f"; {found}")

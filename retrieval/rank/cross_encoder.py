@@ -4,7 +4,7 @@ The towers of the dual encoder stay as they are. Their tokens, the states of the
 the image tower's last grid, look at each other in layers of co-attention (Lu et al. 2019, "ViLBERT",
 section 2.2), and one number says how well they match. It costs a pass per pair, hence only for reranking.
 
-    FOLDER/match.json           shape, and the fingerprint of the encoder whose towers it reads
+    FOLDER/match.json           shape, weight of its scores, and the fingerprint of the encoder whose towers it reads
     FOLDER/match.safetensors    weights, float16
 """
 
@@ -122,12 +122,14 @@ class _Stream(nn.Module):
 class CrossReranker:
     """`retrieval.rank.rerank.Reranker` by a cross-encoder; of images it keeps what does not depend on texts.
 
-    Its score is added to the dual encoder's, each in units of its spread over the images in question:
-    either knows something that the other does not.
+    Its score is added to the dual encoder's (see `second_look`): either knows something that the
+    other does not.
     """
 
-    def __init__(self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *, depth: int = DEPTH):
-        self.name, self.depth = name, depth
+    def __init__(
+        self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *, weight: float = 1.0, depth: int = DEPTH
+    ):
+        self.name, self.depth, self._weight = name, depth, weight
         self._model, self._own, self._cache = model.eval(), own, cache
         self._tokens, self._told = TowerTokens(own), set[str]()
 
@@ -147,7 +149,7 @@ class CrossReranker:
             places = torch.from_numpy(np.stack([kept[images[place].path] for place in known]))
             n = len(known)
             again = self._model(places, words.expand(n, -1, -1), there.expand(n, -1)).numpy()
-            scores[known] = _in_spreads(again) + _in_spreads(first[known])
+            scores[known] = second_look(again, first[known], self._weight)
         return scores
 
     def _places(self, prepared: list[Any]) -> np.ndarray:
@@ -155,8 +157,16 @@ class CrossReranker:
             return self._model.places(self._tokens.of_images(prepared)).numpy()
 
 
+def second_look(again: np.ndarray, first: np.ndarray, weight: float) -> np.ndarray:
+    """Weight times the cross-encoder's scores plus the dual encoder's, each in units of its spread over a line.
+
+    again, first  (..., n) of the same images
+    """
+    return weight * _in_spreads(again) + _in_spreads(first)
+
+
 def _in_spreads(scores: np.ndarray) -> np.ndarray:
-    return (scores - scores.mean()) / max(float(scores.std()), 1e-6)
+    return (scores - scores.mean(-1, keepdims=True)) / np.maximum(scores.std(-1, keepdims=True), 1e-6)
 
 
 def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker:
@@ -176,6 +186,7 @@ def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         model = CrossEncoder(Shape(**config["shape"]))
         model.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS_FILE).items()})
+        weight = float(config.get("weight", 1.0))  # folders of earlier versions do without
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0].rstrip(":. ")  # torch goes on, parameter by parameter
         raise RerankError(f"The cross-encoder in {folder} is damaged: {reason}. Train it again.") from error
@@ -186,16 +197,24 @@ def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker
         )
     shape = (model.shape.places, model.shape.width)
     try:
-        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape))
+        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape), weight=weight)
     except EncoderError as error:
         raise RerankError(str(error)) from error
 
 
-def save_cross_encoder(folder: Path, model: CrossEncoder, own: Encoder, identity: str, training: dict) -> None:
-    """Write it. identity: what tells its kept images from those of another. Raises OSError."""
+def save_cross_encoder(
+    folder: Path, model: CrossEncoder, own: Encoder, identity: str, training: dict, weight: float = 1.0
+) -> None:
+    """Write it.
+
+    identity  what tells its kept images from those of another
+    weight    of its scores beside the dual encoder's
+
+    Raises OSError.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: one.detach().half().contiguous() for name, one in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS_FILE)
     write_json(folder / CONFIG_FILE, {
-        "shape": asdict(model.shape), "encoder": own.fingerprint, "identity": identity, "training": training,
+        "shape": asdict(model.shape), "weight": weight, "encoder": own.fingerprint, "identity": identity, "training": training,
     })

@@ -18,7 +18,8 @@ from retrieval.rank.cross_encoder import save_cross_encoder
 from retrieval.reading import DECODE_THREADS
 from retrieval.train.heap import freed_memory_kept
 from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
-from retrieval.train.pairs import Pairs, Photo, refuse_equal_captions
+from retrieval.train.match_weight import Lift, chosen_weight
+from retrieval.train.pairs import Pairs, Photo, hold_out, refuse_equal_captions
 from retrieval.types import Encoder
 
 _PHOTOS_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
@@ -26,32 +27,42 @@ _PHOTOS_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
 
 @dataclass(frozen=True)
 class MatchOutcome:
+    """photos, captions: learned from. held_out: what it is worth on others, None where there were none."""
+
     photos: int
     captions: int
     parameters: int
+    held_out: Lift | None
 
 
 def train_cross_encoder(
-    pairs: Pairs, output: Path, settings: MatchSettings, encoder: Encoder, *,
+    pairs: Pairs, output: Path, settings: MatchSettings, encoder: Encoder, *, held_out: int = 0,
     on_photos: Callable[[int], None] = lambda count: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> MatchOutcome:
     """Train one on the encoder's towers and write its folder.
 
-    The towers' tokens lie in the cache folder, about 125 kB a photo and 25 kB a caption.
+    held_out  photos to choose the weight of its scores by, and to see whether it helps; they tell the
+              truth only if the encoder has not learned from them either
+
+    The towers' tokens of photos lie in the cache folder, about 125 kB each; those of captions in memory, 25 kB each.
     Raises TrainingError, EncoderError for towers whose tokens are not known; OSError.
     """
+    pairs, apart = hold_out(pairs, held_out, settings.seed)
     refuse_equal_captions(pairs)
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
-    examples = _examples(pairs, encoder, TowerTokens(encoder), on_photos)
+    tokens = TowerTokens(encoder)
+    examples = _examples(pairs, encoder, tokens, on_photos)
+    others = _examples(apart, encoder, tokens, on_photos) if held_out else None
     with freed_memory_kept():
         model = train_match(examples, settings, on_progress=on_progress)
+    lift = None if others is None else chosen_weight(model.eval(), others, seed=settings.seed)
     parameters = sum(one.numel() for one in model.parameters())
-    outcome = MatchOutcome(len(pairs.photos), len(examples.owners), parameters)
+    outcome = MatchOutcome(len(pairs.photos), len(examples.owners), parameters, lift)
     identity = hashlib.sha256(b"".join(one.detach().numpy().tobytes() for one in model.parameters())).hexdigest()[:24]
     save_cross_encoder(output, model, encoder, identity, {
         "software": f"crossmodal-retrieval {__version__}", "settings": asdict(settings), **asdict(outcome),
-    })
+    }, 1.0 if lift is None else lift.weight)
     return outcome
 
 

@@ -19,6 +19,7 @@ def test_trained_and_searched_with(run, demo_photos, tmp_path):
     assert (said["model"], said["photos"]) == (str(folder), 19)
     recorded = json.loads((folder / "match.json").read_text())
     assert recorded["training"]["settings"]["epochs"] == 1 and recorded["training"]["captions"] == said["captions"]
+    assert said["held_out"] is None and recorded["weight"] == 1.0  # two photos would tell nothing
 
     collection = tmp_path / "demo.collection"
     assert run("index", demo_photos, "-o", collection, "--model", "builtin").status == 0
@@ -33,9 +34,21 @@ def test_trained_and_searched_with(run, demo_photos, tmp_path):
     assert done.status == 1 and "a cross-encoder reads a text with an image" in done.err
 
 
+def test_photos_held_out_tell_what_it_is_worth(run, demo_photos, tmp_path):
+    folder = tmp_path / "match"
+    arguments = ("train", demo_photos, "--captions", CAPTIONS, "--task", "match", "--epochs", 1, "--held-out", 6, "-o", folder)
+    (said,) = run(*arguments, "--json").objects
+    lift, recorded = said["held_out"], json.loads((folder / "match.json").read_text())
+    assert (said["photos"], lift["photos"]) == (13, 6)
+    assert recorded["weight"] == lift["weight"] and recorded["training"]["held_out"] == lift
+    assert lift["low"] <= lift["after"] - lift["before"] <= lift["high"]
+    done = run(*arguments)
+    assert f"R@1 text to image among 6 photos {100 * lift['before']:.1f}, reranked {100 * lift['after']:.1f}" in done.out
+    assert ("Use it: " in done.out) == (lift["weight"] > 0) == ("It does not help" not in done.err)
+
+
 @pytest.mark.parametrize(("options", "said"), [
     (["--task", "match", "--dim", 4], "--dim means nothing to --task match"),
-    (["--task", "match", "--held-out", 4], "--held-out means nothing to --task match"),
     (["--task", "match", "--changes-only"], "--changes-only means nothing to --task match"),
     (["--minutes", 4], "--minutes is for --task match"),
     (["--delta", 0.01], "--delta is for --epsilon"),

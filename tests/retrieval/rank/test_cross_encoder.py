@@ -88,6 +88,25 @@ def test_scores_are_of_both_encoders_in_spreads(folder, builtin_encoder, images,
     np.testing.assert_array_equal(reranker.scores(parse("a cat"), images, first), found)
 
 
+def test_its_scores_weigh_as_much_as_its_folder_says(folder, model, builtin_encoder, images, tmp_path):
+    first = np.linspace(0.4, 0.1, len(images)).astype(np.float32)
+
+    def found():
+        return load_cross_encoder(folder, builtin_encoder, tmp_path).scores(parse("a cat"), images, first)
+
+    whole = found()
+    save_cross_encoder(folder, model, builtin_encoder, "one", {}, weight=0.25)
+    quarter = found()
+    save_cross_encoder(folder, model, builtin_encoder, "one", {}, weight=0.0)
+    nothing = found()
+    np.testing.assert_allclose(nothing, (first - first.mean()) / first.std(), rtol=1e-5)
+    np.testing.assert_allclose(quarter - nothing, (whole - nothing) / 4, atol=1e-5)
+    config = json.loads((folder / "match.json").read_text())
+    del config["weight"]  # as earlier versions wrote it
+    (folder / "match.json").write_text(json.dumps(config))
+    np.testing.assert_array_equal(found(), whole)
+
+
 def test_a_kept_image_need_not_be_there_any_more(folder, builtin_encoder, images, tmp_path):
     first = np.zeros(len(images), np.float32)
     before = load_reranker(str(folder), builtin_encoder).scores(parse("a cat"), images, first)
@@ -107,13 +126,15 @@ def test_what_is_no_cross_encoder(builtin_encoder, tmp_path):
         load_cross_encoder(tmp_path / "nothing", builtin_encoder, tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["config", "weights", "shape"])
+@pytest.mark.parametrize("damage", ["config", "weights", "shape", "weight"])
 def test_damage_is_named(folder, builtin_encoder, tmp_path, damage):
     config = json.loads((folder / "match.json").read_text())
     if damage == "config":
         (folder / "match.json").write_text("{")
     elif damage == "weights":
         (folder / "match.safetensors").write_bytes(b"\0" * 100)
+    elif damage == "weight":
+        (folder / "match.json").write_text(json.dumps({**config, "weight": "much"}))
     else:
         (folder / "match.json").write_text(json.dumps({**config, "shape": {**config["shape"], "width": 32}}))
     with pytest.raises(RerankError, match="is damaged.*Train it again"):
