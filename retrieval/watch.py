@@ -94,10 +94,11 @@ def _changes(places: Sequence[Path], path: Path, stop: threading.Event) -> Itera
                 yield unseen or bool(changes)
                 unseen = False
                 if _present(places) != there:  # one went, came back, or was replaced: watch anew
+                    unseen = True
                     break
         except FileNotFoundError:  # it went before watching began
+            yield True
             stop.wait(TICK_MS / 1000)
-        unseen = True
 
 
 def _on_this_machine(sources: Sequence[str | Path]) -> list[str]:
@@ -114,7 +115,7 @@ def _present(places: Sequence[Path]) -> dict[Path, int]:
     """The places that are there, and which ones they are (inodes)."""
     found = {}
     for place in places:
-        with suppress(FileNotFoundError, NotADirectoryError):  # one question: it may go between two
+        with suppress(OSError):  # asked once, as it may go between two questions
             found[place] = place.stat().st_ino
     return found
 

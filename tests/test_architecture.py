@@ -112,7 +112,8 @@ INSIDE = [
         "retrieval.evaluate.evaluation  retrieval.evaluate.compare  retrieval.evaluate.published"
         "  retrieval.evaluate.calibrated",
         "retrieval.evaluate.index_losses  retrieval.evaluate.failures  retrieval.evaluate.export"
-        "  retrieval.evaluate.relevance  retrieval.evaluate.reranked  retrieval.evaluate.request",
+        "  retrieval.evaluate.relevance  retrieval.evaluate.request",
+        "retrieval.evaluate.reranked",
         "retrieval.evaluate.benchmark",
     ],
     [

@@ -98,13 +98,16 @@ def _as_searched(report: BenchmarkReport, evaluation: Evaluation) -> list[tuple[
 
 def _differences(report: BenchmarkReport) -> None:
     for reference in dict.fromkeys(one.reference for one in report.differences):
+        compared = [one for one in report.differences if one.reference == reference and one.metric.startswith("R@")]
+        models = {one.model for one in compared}
+        what = f"Difference of {models.pop()} to {reference}" if len(models) == 1 else f"Difference to {reference}"
         _print_telling(
             ("model", "direction", "language", "metric", "points", "95 % interval", "clear"),
             [(one.model, _DIRECTIONS[one.direction], one.language, one.metric,
               f"{100 * one.estimate.value:+.1f}", f"{100 * one.estimate.low:+.1f} to {100 * one.estimate.high:+.1f}",
               "yes" if one.is_clear else "no")
-             for one in report.differences if one.reference == reference and one.metric.startswith("R@")],
-            title=f"Difference to {reference}, over the same queries",
+             for one in compared],
+            title=f"{what}, over the same queries",
         )
 
 
@@ -176,6 +179,8 @@ def _values(report: BenchmarkReport) -> Iterator[tuple]:
                        estimate.value, estimate.low, estimate.high)
         for language, estimate in evaluation.r_sums.items():
             yield (evaluation.model, "", language, "both", "R-sum", estimate.value, estimate.low, estimate.high)
+    for model, again in report.reranked.items():
+        yield model, "", "", f"{TEXT_TO_IMAGE} {_RERANKED}", "p50_ms", again.milliseconds, "", ""
     for one in report.differences:
         yield (f"{one.model} - {one.reference}", "", one.language, one.direction, one.metric,
                one.estimate.value, one.estimate.low, one.estimate.high)

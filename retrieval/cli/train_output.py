@@ -39,6 +39,8 @@ def show_match(outcome, output, as_json) -> None:
     if not helps:
         click.echo("It does not help: whatever its scores weigh, they rank the photos held out no better. "
                    "Reranking by it would change nothing.", err=True)
+    elif lift is not None and not lift.is_clear:
+        click.echo("It is not clearly better on the photos held out: the difference may be chance.", err=True)
 
 
 def report_match_step(step) -> None:

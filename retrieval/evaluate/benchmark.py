@@ -32,7 +32,7 @@ from retrieval.evaluate.reranked import Reranked, score_reranked
 from retrieval.evaluate.subject import Subject, find_subject
 from retrieval.evaluate.task import Task, make_task
 from retrieval.maintain import Watcher
-from retrieval.rank.rerankers import check_reranker
+from retrieval.rank.rerankers import check_reranker, check_reranker_fits
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 _LIBRARIES = ("torch", "open_clip_torch", "faiss-gpu", "faiss-cpu", "numpy")
@@ -114,7 +114,9 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
         names = _names(collections, request)
         notes = [note for collection, name in zip(collections, names) if request.calibrated
                  for note in told_calibration(collection.calibration, name, task)]
-        rerankers = [collection.reranker(request.rerank) for collection in collections if request.rerank is not None]
+        for collection in collections if request.rerank is not None else ():
+            encoder = collection.manifest.encoder
+            check_reranker_fits(request.rerank, encoder.name, encoder.fingerprint)
         evaluations = [
             evaluate_task(
                 collection, task, model=name, ks=request.ks, sampling=request.sampling,
@@ -124,10 +126,10 @@ def run_benchmark(request: Request, progress: Progress = lambda what, done, tota
         ]
         looked_again = {
             name: score_reranked(
-                evaluation, collection, reranker, calibrated=request.calibrated, ks=request.ks,
-                sampling=request.sampling, progress=partial(progress, f"Reranking, {name}"),
+                evaluation, collection, collection.reranker(request.rerank), ks=request.ks, sampling=request.sampling,
+                progress=lambda what, done, total, name=name: progress(f"{what}, {name}", done, total),
             )
-            for name, collection, evaluation, reranker in zip(names, collections, evaluations, rerankers)
+            for name, collection, evaluation in zip(names, collections, evaluations) if request.rerank is not None
         }
         indexes = [
             scores

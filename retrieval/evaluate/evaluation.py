@@ -29,6 +29,7 @@ class Evaluation:
     calibrated  text to image once more, as a calibrated search ranks; empty where searches are not
     r_sums      R-sum of each language, in percent
     images      (n, d) vectors of the task's ids; texts: (c, d) vectors of its captions
+    biases      (n,) what calibration takes from the scores of each image; None where there is none
     """
 
     model: str
@@ -39,6 +40,7 @@ class Evaluation:
     images: np.ndarray = field(repr=False)
     texts: np.ndarray = field(repr=False)
     calibrated: list[DirectionScores] = field(default_factory=list)
+    biases: np.ndarray | None = field(default=None, repr=False)
 
     def direction(self, name: str, language: str | None = None) -> DirectionScores:
         """Raises KeyError if there is none."""
@@ -110,6 +112,7 @@ def evaluate_task(
     chosen = np.array([rows[id] for id in task.ids], np.int64)  # (n,)
     images = collection.vectors.take(chosen)  # (n, d)
     biases = collection.biases() if calibrated else None
+    biases = None if biases is None else biases[chosen]  # (n,)
     directions, r_sums, by_calibration = [], {}, []
     for language in task.languages:
         part, spoken = task.in_language(language)
@@ -120,9 +123,9 @@ def evaluate_task(
         directions += pair
         if biases is not None:
             by_calibration.append(score_calibrated(
-                part, in_language, images, biases[chosen], language=language, ks=ks, sampling=sampling))
+                part, in_language, images, biases, language=language, ks=ks, sampling=sampling))
         r_sums[language] = r_sum(pair, sampling)
-    return Evaluation(model or encoder.name, encoder.name, task, directions, r_sums, images, texts, by_calibration)
+    return Evaluation(model or encoder.name, encoder.name, task, directions, r_sums, images, texts, by_calibration, biases)
 
 
 def score_directions(

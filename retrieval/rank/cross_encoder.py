@@ -26,7 +26,7 @@ from retrieval.encoders.tokens import TowerTokens
 from retrieval.errors import EncoderError, QueryError, RerankError
 from retrieval.files import write_json
 from retrieval.query import Query
-from retrieval.rank.rerank import CONFIG_FILE, Stored, recalled
+from retrieval.rank.rerank import CONFIG_FILE, KeptImages, Stored
 from retrieval.rank.vector_cache import VectorCache
 from retrieval.types import Encoder
 
@@ -130,8 +130,9 @@ class CrossReranker:
         self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *, weight: float = 1.0, depth: int = DEPTH
     ):
         self.name, self.depth, self._weight = name, depth, weight
-        self._model, self._own, self._cache = model.eval(), own, cache
-        self._tokens, self._told = TowerTokens(own), set[str]()
+        self._model, self._tokens = model.eval(), TowerTokens(own)
+        self._kept = KeptImages(cache, own, self._places)
+        self.prepared = self._kept.prepared
 
     @torch.inference_mode()
     def scores(self, query: Query, images: Sequence[Stored], first: np.ndarray) -> np.ndarray:
@@ -140,7 +141,7 @@ class CrossReranker:
             raise QueryError(
                 f"{query.shown} is an image, and a cross-encoder reads a text with an image. Rerank by an encoder."
             )
-        kept = recalled(images, self._cache, self._own, self._places, self._told)
+        kept = self._kept.of(images)
         known = [place for place, one in enumerate(images) if one.path in kept]
         scores = np.full(len(images), np.nan, np.float32)
         if known:
@@ -177,6 +178,16 @@ def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker
 
     Raises RerankError.
     """
+    model, config = read_cross_encoder_of(folder, own.name, own.fingerprint)
+    shape = (model.shape.places, model.shape.width)
+    try:
+        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape), weight=config["weight"])
+    except EncoderError as error:
+        raise RerankError(str(error)) from error
+
+
+def read_cross_encoder(folder: Path) -> tuple[CrossEncoder, dict[str, Any]]:
+    """What lies in a folder, and its match.json. Raises RerankError if it is none, or damaged."""
     if not (folder / CONFIG_FILE).is_file():
         raise RerankError(
             f"There is no cross-encoder in {folder} (no {CONFIG_FILE}). Train one: retrieval train IMAGES "
@@ -184,22 +195,24 @@ def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker
         )
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config["weight"] = float(config.get("weight", 1.0))  # folders of earlier versions do without
         model = CrossEncoder(Shape(**config["shape"]))
         model.load_state_dict({name: one.float() for name, one in load_file(folder / WEIGHTS_FILE).items()})
-        weight = float(config.get("weight", 1.0))  # folders of earlier versions do without
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        return model, {name: config[name] for name in ("encoder", "identity", "weight")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0].rstrip(":. ")  # torch goes on, parameter by parameter
         raise RerankError(f"The cross-encoder in {folder} is damaged: {reason}. Train it again.") from error
-    if config["encoder"] != own.fingerprint:
+
+
+def read_cross_encoder_of(folder: Path, name: str, fingerprint: str) -> tuple[CrossEncoder, dict[str, Any]]:
+    """As `read_cross_encoder`. Raises RerankError also if it reads the towers of another encoder than this one."""
+    model, config = read_cross_encoder(folder)
+    if config["encoder"] != fingerprint:
         raise RerankError(
             f"The cross-encoder in {folder} reads the towers of an encoder with fingerprint {config['encoder']}, "
-            f"and this collection's is {own.name}, {own.fingerprint}. Train one for it with --task match."
+            f"and this collection's is {name}, {fingerprint}. Train one for it with --task match."
         )
-    shape = (model.shape.places, model.shape.width)
-    try:
-        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape), weight=weight)
-    except EncoderError as error:
-        raise RerankError(str(error)) from error
+    return model, config
 
 
 def save_cross_encoder(

@@ -21,21 +21,33 @@ def load_reranker(name: str, own: Encoder, *, device: str = "auto", precision: s
 
     Raises EncoderError, RerankError.
     """
-    check_reranker(name)
     if _is_cross_encoder(name):
         from retrieval.rank.cross_encoder import load_cross_encoder  # torch waits until it is needed
 
         return load_cross_encoder(Path(name), own, cache_folder() / FOLDER)
+    check_reranker(name)
     encoder = load_encoder(name, device=device, precision=precision)
     return EncoderReranker(encoder, VectorCache(cache_folder() / FOLDER, encoder.fingerprint, (encoder.dim,)))
 
 
 def check_reranker(name: str) -> None:
-    """Raises EncoderError or RerankError if there can be none of that name; a folder is not looked into."""
+    """Raises EncoderError or RerankError if nothing of that name can look again, without loading an encoder."""
     if not name.strip():
         raise RerankError("The name of the model to rerank by is empty. Give an encoder's, or a cross-encoder's folder.")
-    if not _is_cross_encoder(name):
+    if _is_cross_encoder(name):
+        from retrieval.rank.cross_encoder import read_cross_encoder
+
+        read_cross_encoder(Path(name))
+    else:
         check_name(name)
+
+
+def check_reranker_fits(name: str, own: str, fingerprint: str) -> None:
+    """Raises RerankError if it is a cross-encoder for another encoder than this one."""
+    if _is_cross_encoder(name):
+        from retrieval.rank.cross_encoder import read_cross_encoder_of
+
+        read_cross_encoder_of(Path(name), own, fingerprint)
 
 
 def _is_cross_encoder(name: str) -> bool:

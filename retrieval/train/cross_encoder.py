@@ -13,13 +13,14 @@ from numpy.lib.format import open_memmap
 
 from retrieval import __version__
 from retrieval.encoders.tokens import MOST_WORDS, TowerTokens
+from retrieval.errors import TrainingError
 from retrieval.files import cache_folder
 from retrieval.rank.cross_encoder import save_cross_encoder
 from retrieval.reading import DECODE_THREADS
 from retrieval.train.heap import freed_memory_kept
-from retrieval.train.match import MatchExamples, MatchSettings, Progress, train_match
+from retrieval.train.match import LEAST_IMAGES, MatchExamples, MatchSettings, Progress, train_match
 from retrieval.train.match_weight import Lift, chosen_weight
-from retrieval.train.pairs import Pairs, Photo, hold_out, refuse_equal_captions
+from retrieval.train.pairs import Pairs, Photo, held_out_photos, refuse_equal_captions
 from retrieval.types import Encoder
 
 _PHOTOS_AT_ONCE, _TEXTS_AT_ONCE = 64, 256
@@ -48,17 +49,22 @@ def train_cross_encoder(
     The towers' tokens of photos lie in the cache folder, about 125 kB each; those of captions in memory, 25 kB each.
     Raises TrainingError, EncoderError for towers whose tokens are not known; OSError.
     """
-    pairs, apart = hold_out(pairs, held_out, settings.seed)
+    parts = held_out_photos(len(pairs.photos), held_out, settings.seed)
+    if len(parts[0]) < LEAST_IMAGES:
+        raise TrainingError(
+            f"{len(parts[0])} captioned images are too few to train a cross-encoder on; {LEAST_IMAGES} are the least"
+            f"{', beside those of --held-out' if held_out else ''}."
+        )
     refuse_equal_captions(pairs)
     output.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
     tokens = TowerTokens(encoder)
-    examples = _examples(pairs, encoder, tokens, on_photos)
-    others = _examples(apart, encoder, tokens, on_photos) if held_out else None
+    photos = _photos(pairs, encoder, tokens, on_photos)
+    examples, apart = (_examples(pairs, part, *photos, encoder, tokens) for part in parts)
     with freed_memory_kept():
         model = train_match(examples, settings, on_progress=on_progress)
-    lift = None if others is None else chosen_weight(model.eval(), others, seed=settings.seed)
+    lift = chosen_weight(model, apart, seed=settings.seed) if held_out else None
     parameters = sum(one.numel() for one in model.parameters())
-    outcome = MatchOutcome(len(pairs.photos), len(examples.owners), parameters, lift)
+    outcome = MatchOutcome(len(parts[0]), len(examples.owners), parameters, lift)
     identity = hashlib.sha256(b"".join(one.detach().numpy().tobytes() for one in model.parameters())).hexdigest()[:24]
     save_cross_encoder(output, model, encoder, identity, {
         "software": f"crossmodal-retrieval {__version__}", "settings": asdict(settings), **asdict(outcome),
@@ -66,11 +72,28 @@ def train_cross_encoder(
     return outcome
 
 
-def _examples(
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Some rows of an array, read when they are asked for."""
+
+    array: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), *self.array.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.array[self.rows[key]]
+
+
+def _photos(
     pairs: Pairs, encoder: Encoder, tokens: TowerTokens, on_photos: Callable[[int], None]
-) -> MatchExamples:
-    captions = [text for texts in pairs.captions for text in texts]
-    owners = np.repeat(np.arange(len(pairs.photos)), [len(texts) for texts in pairs.captions])
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (n, d) of all photos, and tokens (n, p, image width) float16, mapped from the cache."""
     key = hashlib.sha256("\0".join([encoder.fingerprint, *(photo.digest for photo in pairs.photos)]).encode()).hexdigest()[:24]
     folder = cache_folder() / "tokens"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,9 +115,20 @@ def _examples(
     if fresh:
         places.flush()
         beside.replace(folder / f"{key}.npy")
+    return images, places
+
+
+def _examples(
+    pairs: Pairs, chosen: np.ndarray, images: np.ndarray, places: np.ndarray, encoder: Encoder, tokens: TowerTokens
+) -> MatchExamples | None:
+    """Of the chosen photos (m,) and their captions; None of no photos. images, places: of all"""
+    if not len(chosen):
+        return None
+    captions = [text for one in chosen for text in pairs.captions[one]]
+    owners = np.repeat(np.arange(len(chosen)), [len(pairs.captions[one]) for one in chosen])
     words, there = _words(captions, tokens)
     return MatchExamples(
-        places, words, there, owners, images, encoder.encode_texts(captions), *tokens.projections()
+        _Chosen(places, chosen), words, there, owners, images[chosen], encoder.encode_texts(captions), *tokens.projections()
     )
 
 

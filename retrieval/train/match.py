@@ -22,7 +22,7 @@ from indexes import exact_search
 from retrieval.errors import TrainingError
 from retrieval.rank.cross_encoder import CrossEncoder, Shape
 
-_LEAST_IMAGES = 8
+LEAST_IMAGES = 8
 _IMAGES_AT_ONCE = 64
 
 
@@ -50,7 +50,8 @@ class MatchSettings:
 class MatchExamples:
     """Tokens of frozen towers, and the dual encoder's vectors to find hard negatives with.
 
-    places  (n, p, image width) float16, images' tokens; an array or a memory map
+    places  (n, p, image width) float16, images' tokens: an array, a memory map, or anything with a length and a shape that can be
+            sliced and indexed by rows
     words   (c, w, text width) float16, captions' tokens; there: (c, w) bool, which are words
     owners  (c,) int64, each caption's image
     images  (n, d), texts (c, d) float32 unit rows
@@ -86,8 +87,8 @@ def train_match(
     Raises TrainingError for too few images, or if the loss is no longer a number.
     """
     n, places, image_width = examples.places.shape
-    if n < _LEAST_IMAGES:
-        raise TrainingError(f"{n} captioned images are too few to train a cross-encoder on; {_LEAST_IMAGES} are the least.")
+    if n < LEAST_IMAGES:
+        raise TrainingError(f"{n} captioned images are too few to train a cross-encoder on; {LEAST_IMAGES} are the least.")
     torch.manual_seed(settings.seed)
     chance = np.random.default_rng(settings.seed)
     model = CrossEncoder(

@@ -34,9 +34,14 @@ class Lift:
     low: float
     high: float
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0
+
 
 def chosen_weight(model: CrossEncoder, held_out: MatchExamples, *, depth: int = DEPTH, seed: int = 0) -> Lift:
-    """The weight of WEIGHTS with the best mean reciprocal rank, of equal ones the least, and its R@1.
+    """The weight of WEIGHTS with the best R@1, of equal ones that with the best mean reciprocal rank, and then the least.
 
     depth  images that are looked at again; a right one that is not among them counts as never found
     """
@@ -44,7 +49,8 @@ def chosen_weight(model: CrossEncoder, held_out: MatchExamples, *, depth: int = 
     first = exact_search(held_out.images, held_out.texts, depth)  # (c, depth)
     again = _scores(model, held_out, first.rows)
     ranks = [_ranks(second_look(again, first.scores, weight), first.rows == held_out.owners[:, None]) for weight in WEIGHTS]
-    best = int(np.argmax([(1 / of_weight).mean() for of_weight in ranks]))
+    merits = [(int((one == 1).sum()), round(float((1 / one).sum()), 9)) for one in ranks]
+    best = merits.index(max(merits))
     before, after = ranks[0] == 1, ranks[best] == 1  # (c,) bool
     drawn = resampled_means(after * 1.0 - before, clusters=held_out.owners, seed=seed)
     low, high = map(float, percentile_interval(drawn))

@@ -136,19 +136,20 @@ def hold_out(pairs: Pairs, count: int, seed: int) -> tuple[Pairs, Pairs]:
 
     Raises TrainingError if none would be left to train on.
     """
-    n = len(pairs.photos)
+    learned, apart = held_out_photos(len(pairs.photos), count, seed)
+
+    def part(chosen: np.ndarray) -> tuple[list[Photo], list[list[str]]]:
+        return [pairs.photos[place] for place in chosen], [pairs.captions[place] for place in chosen]
+
+    return Pairs(*part(learned), pairs.missing, pairs.missing_names), Pairs(*part(apart), 0)
+
+
+def held_out_photos(n: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n photos `hold_out` trains on and validates with: ascending int64, of n - count and count."""
     if not 0 <= count < n:
         raise TrainingError(f"{count:,} of {n:,} photos held out leave none to train on. Hold out fewer: --held-out N.")
     order = np.random.default_rng(seed).permutation(n)
-
-    def part(chosen: np.ndarray) -> tuple[list[Photo], list[list[str]]]:
-        places = np.sort(chosen).tolist()
-        return [pairs.photos[place] for place in places], [pairs.captions[place] for place in places]
-
-    return (
-        Pairs(*part(order[count:]), pairs.missing, pairs.missing_names),
-        Pairs(*part(order[:count]), 0),
-    )
+    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def refuse_equal_captions(pairs: Pairs) -> None:

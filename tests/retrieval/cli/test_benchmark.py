@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -322,7 +323,7 @@ def test_a_second_look_is_measured_as_search_takes_it(run, collection, captions,
     (model,) = result["models"]
     (again,) = result["reranked"].values()
     name = f"local-dir:{other_model}"
-    assert list(result["reranked"]) == [model["model"]] and (again["by"], again["depth"]) == (name, 100)
+    assert list(result["reranked"]) == [model["model"]] and (again["by"], again["depth"], again["unreadable"]) == (name, 6, 0)
     ranks = []
     for image, text in CAPTIONS:
         found = [hit["id"] for hit in run("search", collection, text, "--rerank", other_model, "--json").objects]
@@ -340,9 +341,44 @@ def test_a_second_look_is_measured_as_search_takes_it(run, collection, captions,
             before = table[(plain, "", "", "text_to_image", metric)]
             lift = table[(f"{plain}, reranked - {plain}", "", "", "text_to_image", metric)]
             assert lift == pytest.approx(value - before, abs=1e-4)
-    assert f"Searches of {plain} are reranked by {name}: the best 100 of each are looked at again" in done.err
+    assert table[(plain, "", "", "text_to_image reranked", "p50_ms")] > 0
+    assert f"Searches of {plain} are reranked by {name}: the best 6 of each are looked at again" in done.err
     written = page.read_text()
     assert f"{plain}, reranked" in written and f"Difference to {plain}" in written
+
+
+def test_the_lift_of_each_model_is_told_on_a_terminal(run, photo_folder, captions, tiny_model, other_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    page = tmp_path / "report.html"
+    done = run("benchmark", photo_folder, "--captions", captions, "--model", tiny_model, "--model", other_model,
+               "--rerank", other_model, "--html", page)
+    assert done.status == 0, done.err
+    names = [str(tiny_model), str(other_model)]
+    said, written = "".join(done.out.split()), page.read_text()  # titles are wrapped anywhere
+    assert f"Differenceof{names[1]},rerankedto{names[1]},overthesamequeries" in said
+    assert f"Differenceto{names[0]},overthesamequeries" in said  # of the other model, and of itself reranked
+    assert f"Difference to {names[1]}" in written and f"{names[0]}, reranked" in written
+    (result,) = run("benchmark", photo_folder, "--captions", captions, "--model", tiny_model, "--model", other_model,
+                    "--rerank", other_model, "--json").objects
+    unchanged = result["reranked"][names[1]]["results"][0]["metrics"]
+    assert unchanged["mean_rank"][0] == result["models"][1]["results"][0]["metrics"]["mean_rank"][0]  # by itself
+
+
+def test_a_cross_encoder_of_other_towers_is_refused_before_captions_are_embedded(
+    run, collection, captions, tiny_encoder, tmp_path, monkeypatch,
+):
+    from retrieval.rank.cross_encoder import CrossEncoder, Shape, save_cross_encoder
+
+    folder = tmp_path / "match"
+    other = SimpleNamespace(fingerprint="of another")
+    save_cross_encoder(folder, CrossEncoder(Shape(8, 8, 4, width=8)), other, "one", {})
+    monkeypatch.setattr("retrieval.evaluate.benchmark.evaluate_task", None)
+    done = run("benchmark", collection, "--captions", captions, "--rerank", folder)
+    assert done.status == 1 and "reads the towers of an encoder with fingerprint of another" in done.err
+    (folder / "match.safetensors").write_bytes(b"no weights")
+    monkeypatch.setattr("retrieval.evaluate.benchmark._collections", None)
+    done = run("benchmark", collection, "--captions", captions, "--rerank", folder)
+    assert done.status == 1 and "is damaged" in done.err
 
 
 def test_without_a_second_look_there_is_none(run, collection, captions):

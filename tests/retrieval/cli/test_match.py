@@ -47,6 +47,12 @@ def test_photos_held_out_tell_what_it_is_worth(run, demo_photos, tmp_path):
     assert ("Use it: " in done.out) == (lift["weight"] > 0) == ("It does not help" not in done.err)
 
 
+def test_too_few_photos_to_learn_from(run, demo_photos, tmp_path):
+    done = run("train", demo_photos, "--captions", CAPTIONS, "--task", "match", "--held-out", 15, "-o", tmp_path / "match")
+    assert done.status == 1 and "4 captioned images are too few" in done.err and "--held-out" in done.err
+    assert not (tmp_path / "match").exists()
+
+
 @pytest.mark.parametrize(("options", "said"), [
     (["--task", "match", "--dim", 4], "--dim means nothing to --task match"),
     (["--task", "match", "--changes-only"], "--changes-only means nothing to --task match"),
