@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import weakref
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ class Catalog:
 
     def __init__(self, connection: sqlite3.Connection, path: Path):
         self._db = connection
+        weakref.finalize(self, connection.close)  # where nobody closes it, as in a line of a notebook
         self._path = path
         self._file = os.stat(path)
         self.captions = Captions(connection, self._select)

@@ -36,7 +36,7 @@ INSERT INTO progress VALUES (0, 0);
 
 def create_file(path: Path) -> sqlite3.Connection:
     """A new one, empty."""
-    db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+    db = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         db.executescript(f"PRAGMA foreign_keys = ON; {_SCHEMA}")
         create_tables(db)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
@@ -90,6 +91,7 @@ class QueryCache:
             self._reader = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS, check_same_thread=False
             )
+            weakref.finalize(self, self._reader.close)  # where nobody closes it
         sql = f"SELECT key, vector FROM vectors WHERE key IN ({','.join('?' * len(keys))})"
         return {
             key: np.frombuffer(vector, np.float32)

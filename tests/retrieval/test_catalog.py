@@ -1,3 +1,4 @@
+import gc
 import sqlite3
 import subprocess
 import sys
@@ -38,6 +39,18 @@ def written(folder, sql):
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("open", [Catalog.open, lambda folder: Catalog.create(folder / "new")])
+def test_what_nobody_closes_is_closed_with_its_last_reference(folder, open):
+    (folder / "new").mkdir()
+    catalog = open(folder)
+    connection = catalog._db
+    assert connection.execute("SELECT vector_rows FROM progress").fetchall() == [(0,)]
+    del catalog
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT vector_rows FROM progress")
 
 
 class TestCommit:

@@ -1,6 +1,8 @@
+import gc
 import sqlite3
 
 import numpy as np
+import pytest
 
 from retrieval.query_cache import FILE_NAME, QueryCache
 
@@ -27,6 +29,18 @@ def test_what_was_put_is_got_again_bit_by_bit(tmp_path):
     assert list(found) == [key]
     np.testing.assert_array_equal(found[key], vector(0.1, -0.2, 1 / 3))
     assert found[key].dtype == np.float32
+
+
+def test_what_nobody_closes_is_closed_with_its_last_reference(tmp_path):
+    one = cache(tmp_path)
+    key = one.key("text", "a dog")
+    keep(one, {key: vector(1, 2, 3)})
+    one.get([key])
+    reader = one._reader
+    del one
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        reader.execute("SELECT 1")
 
 
 def test_keys_tell_kind_content_and_space_apart(tmp_path):
