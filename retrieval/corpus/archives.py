@@ -150,6 +150,9 @@ def _opened(path: str, mtime_ns: int, size: int) -> Archive:
 
 def _list_tar(file: BinaryIO, members: dict[str, Place], size: int) -> str | None:
     file.seek(0)
+    if file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE):
+        return None  # there is no member, which Python 3.10's tarfile stumbles over
+    file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while member := archive.next():

@@ -13,6 +13,9 @@ from retrieval.train.augment import NONE, Augmentation, allows_flip
 class Drawn(random.Random):
     """Draws what it is told: numbers in their turn, and the operation at a place."""
 
+    def __new__(cls, *numbers, operation=None):  # Python 3.10 hands all of them on
+        return super().__new__(cls)
+
     def __init__(self, *numbers, operation=None):
         super().__init__(0)
         self._numbers, self._operation = iter(numbers), operation
