@@ -100,7 +100,7 @@ def _differences(report: BenchmarkReport) -> None:
     for reference in dict.fromkeys(one.reference for one in report.differences):
         compared = [one for one in report.differences if one.reference == reference and one.metric.startswith("R@")]
         models = {one.model for one in compared}
-        what = f"Difference of {models.pop()} to {reference}" if len(models) == 1 else f"Difference to {reference}"
+        what = f"Difference: {models.pop()} less {reference}" if len(models) == 1 else f"Difference to {reference}"
         _print_telling(
             ("model", "direction", "language", "metric", "points", "95 % interval", "clear"),
             [(one.model, _DIRECTIONS[one.direction], one.language, one.metric,

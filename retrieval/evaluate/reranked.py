@@ -53,10 +53,11 @@ class Reranked:
         taken = f"{self.milliseconds:.1f}" if self.milliseconds < 100 else f"{self.milliseconds:,.0f}"
         asked = sum(one.queries for one in self.directions)
         sampled = f" {asked:,} of the captions were asked, drawn at random." if self.left_out else ""
-        unread = f" {self.unreadable:,} images could not be looked at and came after the others." if self.unreadable else ""
+        unread = f" {self.unreadable:,} images could not be looked at, and came last for that." if self.unreadable else ""
         return (
-            f"Searches of {model} are reranked by {self.by}: the best {self.depth} of each are looked at again, which takes "
-            f"{taken} ms in the median once the images' part is kept. Images that are not among them keep their rank.{sampled}{unread}"
+            f"Searches of {model} are reranked by {self.by}: the best {self.depth} of each are looked at again, which "
+            f"takes {taken} ms in the median once the images' part is kept. Images that are not among them keep their "
+            f"rank.{sampled}{unread}"
         )
 
     def lift(self, model: str, sampling: Sampling) -> list[Difference]:
@@ -67,7 +68,12 @@ class Reranked:
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """Queries of one language: captions (q,) of the task, their ranks before, and rows of the best images (q, depth)."""
+    """Queries of one language.
+
+    first     the scores of all that could be asked
+    captions  (q,) of the task; ranks: before a second look; clusters: (q,)
+    best      (q, depth) rows of the best images, best first; scores: theirs
+    """
 
     first: DirectionScores
     captions: np.ndarray
@@ -135,7 +141,7 @@ def _asked(evaluation: Evaluation, first: DirectionScores, depth: int, most: int
 
 
 def _scores(evaluation: Evaluation, captions: np.ndarray) -> Iterator[np.ndarray]:
-    """Of each caption with all images, less what calibration takes, as `metrics.relevant_ranks` has them: (n,) float32."""
+    """Of each caption with all images, (n,) float32, less what calibration takes; as `metrics.relevant_ranks` has them."""
     images, less = evaluation.images, evaluation.biases
     alike = first_alike(images)
     copies = np.flatnonzero(alike != np.arange(len(images)))
@@ -172,7 +178,9 @@ def _readable(reranker: Reranker, stored: list[Stored | None], rows: np.ndarray,
             stored[row], readable[row] = known or stored[row], known is not None
         progress("Images to look at again", start + len(part), len(rows))
     if not readable[rows].any():
-        raise RerankError(f"None of the images can be looked at again by {reranker.name}: their files cannot be read any more.")
+        raise RerankError(
+            f"None of the images can be looked at again by {reranker.name}: their files cannot be read any more."
+        )
     return readable
 
 

@@ -127,7 +127,8 @@ class CrossReranker:
     """
 
     def __init__(
-        self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *, weight: float = 1.0, depth: int = DEPTH
+        self, name: str, model: CrossEncoder, own: Encoder, cache: VectorCache, *,
+        weight: float = 1.0, depth: int = DEPTH,
     ):
         self.name, self.depth, self._weight = name, depth, weight
         self._model, self._tokens = model.eval(), TowerTokens(own)
@@ -181,7 +182,8 @@ def load_cross_encoder(folder: Path, own: Encoder, cache: Path) -> CrossReranker
     model, config = read_cross_encoder_of(folder, own.name, own.fingerprint)
     shape = (model.shape.places, model.shape.width)
     try:
-        return CrossReranker(str(folder), model, own, VectorCache(cache, config["identity"], shape), weight=config["weight"])
+        cached = VectorCache(cache, config["identity"], shape)
+        return CrossReranker(str(folder), model, own, cached, weight=config["weight"])
     except EncoderError as error:
         raise RerankError(str(error)) from error
 

@@ -50,8 +50,8 @@ class MatchSettings:
 class MatchExamples:
     """Tokens of frozen towers, and the dual encoder's vectors to find hard negatives with.
 
-    places  (n, p, image width) float16, images' tokens: an array, a memory map, or anything with a length and a shape that can be
-            sliced and indexed by rows
+    places  (n, p, image width) float16, images' tokens: an array, a memory map, or anything with a length
+            and a shape that can be sliced and indexed by rows
     words   (c, w, text width) float16, captions' tokens; there: (c, w) bool, which are words
     owners  (c,) int64, each caption's image
     images  (n, d), texts (c, d) float32 unit rows

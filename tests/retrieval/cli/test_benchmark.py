@@ -355,7 +355,7 @@ def test_the_lift_of_each_model_is_told_on_a_terminal(run, photo_folder, caption
     assert done.status == 0, done.err
     names = [str(tiny_model), str(other_model)]
     said, written = "".join(done.out.split()), page.read_text()  # titles are wrapped anywhere
-    assert f"Differenceof{names[1]},rerankedto{names[1]},overthesamequeries" in said
+    assert f"Difference:{names[1]},rerankedless{names[1]},overthesamequeries" in said
     assert f"Differenceto{names[0]},overthesamequeries" in said  # of the other model, and of itself reranked
     assert f"Difference to {names[1]}" in written and f"{names[0]}, reranked" in written
     (result,) = run("benchmark", photo_folder, "--captions", captions, "--model", tiny_model, "--model", other_model,
