@@ -162,12 +162,7 @@ def _scanned_candidates(
 def float32_error(rows: Rows) -> tuple[float, float]:
     """(fixed, share) of candidates whose products are in float32."""
     fixed, share = _SECOND_ORDER * (rows.dim + 2) * _FLOAT32, _SECOND_ORDER * UNIT_TOLERANCE
-    return fixed + (share + 2 * _FLOAT32) * largest_bias(rows.bias), share
-
-
-def largest_bias(bias: np.ndarray | None) -> float:
-    """The largest bias in size: a score without it is farther from 0 by so much at most."""
-    return 0.0 if bias is None or not len(bias) else float(max(bias.max(), -bias.min()))
+    return fixed + (share + 2 * _FLOAT32) * rows.largest_bias, share
 
 
 def _scanned(
@@ -204,7 +199,7 @@ def multiply(rows: Rows, queries: np.ndarray, width: int) -> Candidates:
         scores,
         torch.cat([part.rows for part in best]).numpy(),
         beyond=scores[:, -1],
-        fixed=fixed + (share + 2 * (rounding + _FLOAT32)) * largest_bias(rows.bias),
+        fixed=fixed + (share + 2 * (rounding + _FLOAT32)) * rows.largest_bias,
         share=share,
     )
 

@@ -13,7 +13,7 @@ from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
 from indexes.rescoring import best_of, unit_doubles
 from indexes.rows import Rows
 from indexes.sketch import Sketch
-from indexes.sketched import reached
+from indexes.sketched import Reached, reached
 from indexes.spec import IndexSpec
 from indexes.vectors import as_queries, shape_of
 
@@ -52,6 +52,8 @@ class FlatIndex:
         self.n = rows if mask is None else int(mask.sum())
         self._rows = Rows(vectors, rows, self.dim, mask)
         self._sketch = sketch
+        self._past = Reached()
+        self._given: tuple[Any, Rows] = None, self._rows  # a bias, and the rows with it
 
     def __repr__(self) -> str:
         return f'FlatIndex("{self.spec.factory}", n={self.n}, dim={self.dim}, {self.device})'
@@ -78,9 +80,9 @@ class FlatIndex:
         nprobe, ef_search  None: there is nothing to set
         allowed            (m,) bool, m at least the number of vectors, deleted ones included: which
                            rows may be found; None allows all
-        bias               (m,) float32 likewise: taken from each row's score for the order of the
-                           results, and for which they are; the scores returned are without it, and
-                           need then not descend
+        bias               (m,) float32 likewise, whose values have to stay as they are: taken from each
+                           row's score for the order of the results, and for which they are; the
+                           scores returned are without it, and need then not descend
 
         Returns Matches: scores (q, k) descending in [-1, 1], rows (q, k) with equal scores by
         lower row; -1 and -inf pad short lists. A score is the cosine of the query and the stored
@@ -97,9 +99,9 @@ class FlatIndex:
                 checked_count(value, name, SpecError)
                 raise SpecError(f'{name} means nothing to "{self.spec.factory}"; leave it out.')
         found = no_matches(len(queries), k)
-        rows = self._rows if allowed is None else self._rows.only(as_mask(allowed, self._rows.n))
-        if bias is not None:
-            rows = replace(rows, bias=as_bias(bias, rows.n)[: rows.n])
+        rows = self._rows if bias is None else self._biased(bias)
+        if allowed is not None:
+            rows = rows.only(as_mask(allowed, rows.n))
         count = rows.count()
         wanted = min(k, count)
         if wanted == 0 or len(queries) == 0:
@@ -119,9 +121,10 @@ class FlatIndex:
 
         def is_open(query: np.ndarray) -> bool:
             """Whether the sketch leaves it so. query (1,)"""
-            near = reached(rows, self._sketch, rough[query], wanted)
+            near = reached(rows, self._sketch, rough[query], wanted, past)
             return near is None or not settle(query, near, False)[0]
 
+        past = self._past if allowed is None else Reached()  # which may allow anything
         asked, width = np.arange(len(queries)), wanted + _SPARE
         if self._sketch is not None and len(asked) <= SCANNED_AT_MOST:
             asked = asked[[is_open(query) for query in asked[:, None]]]
@@ -131,6 +134,14 @@ class FlatIndex:
             asked = asked[~settle(asked, near, width == count)]
             width *= _WIDER
         return found
+
+    def _biased(self, bias: Any) -> Rows:
+        """The rows with a bias, which is checked once while the same one is given again."""
+        given, rows = self._given
+        if bias is not given:
+            rows = replace(self._rows, bias=as_bias(bias, self._rows.n)[: self._rows.n])
+            self._given = bias, rows
+        return rows
 
     def search_exhaustively(self, queries: Any, k: int) -> Matches:
         """Return what search() does: it leaves nothing out. For what VectorIndex means by it."""

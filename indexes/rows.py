@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ class Rows:
     def only(self, allowed: np.ndarray) -> Rows:
         """These rows with fewer of them counting. allowed (n,) bool"""
         return replace(self, live=allowed if self.live is None else allowed & self.live)
+
+    @cached_property
+    def largest_bias(self) -> float:
+        """The largest bias in size: a score without it is farther from 0 by so much at most."""
+        return 0.0 if self.bias is None or not len(self.bias) else float(max(self.bias.max(), -self.bias.min()))
+
+    @cached_property
+    def mean_bias(self) -> float:
+        return 0.0 if self.bias is None or not len(self.bias) else float(self.bias.mean(dtype=np.float64))
 
     def count(self) -> int:
         """How many rows count."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import local
 from typing import Any
 
 import faiss
@@ -14,16 +15,31 @@ HALVES = faiss.ScalarQuantizer.QT_fp16
 # FAISS multiply integers, and cut off what is behind the point.
 BYTES = faiss.ScalarQuantizer.QT_8bit_direct_signed
 
+_kept = local()
+
 
 @contextmanager
 def scanner(dim: int, selector: faiss.IDSelector | None = None, codes: int = HALVES) -> Iterator[Any]:
-    """What scans blocks of codes (b, dim) for their inner products with a query, in float32."""
-    codec, unused = faiss.ScalarQuantizer(dim, codes), faiss.IndexFlatIP(dim)
-    made = codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, False, selector, True)
-    try:
-        yield made
-    finally:
-        faiss.InvertedListScanner.__swig_destroy__(made)  # FAISS leaves that to the caller
+    """What scans blocks of codes (b, dim) for their inner products with a query, in float32.
+
+    Each thread has its own, and keeps it where nothing is selected: to make one takes as long as some scans.
+    """
+    kept = vars(_kept) if selector is None else {}
+    if (dim, codes) not in kept:
+        kept[dim, codes] = _Scanner(dim, codes, selector)
+    yield kept[dim, codes].made
+
+
+class _Scanner:
+    """FAISS leaves it to the caller to free it."""
+
+    def __init__(self, dim: int, codes: int, selector: faiss.IDSelector | None = None) -> None:
+        self._parts = faiss.ScalarQuantizer(dim, codes), faiss.IndexFlatIP(dim), selector
+        quantizer, unused, _ = self._parts
+        self.made = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, False, selector, True)
+
+    def __del__(self) -> None:
+        faiss.InvertedListScanner.__swig_destroy__(self.made)
 
 
 def scan_block(
@@ -72,20 +88,24 @@ def _addresses(lines: np.ndarray) -> range:
 
 
 def scan_above(
-    scanner: Any, query: np.ndarray, block: np.ndarray, least: float, first_row: int = 0, added: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (m,) float32 and rows (m,) of all in the block (b, d) that score more than `least`.
+    scanner: Any, blocks: Iterable[tuple[np.ndarray, np.ndarray, int, float]], least: float, at_most: int | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scores (m,) float32 and rows (m,) of all that score more than `least`, block by block as they lie.
 
-    Takes what `scan_block` takes, and is faster where many rows do.
+    blocks   (query, block, first_row, added) as `scan_block` takes them, which is slower where many rows are found
+    at_most  None is the answer once there are more
     """
     found = faiss.RangeSearchResult(1)
     partial = faiss.RangeSearchPartialResult(found)
     line = partial.new_result(0)
-    numbers = np.arange(first_row, first_row + len(block))
-    codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
-    scanner.set_list(0, added)
-    scanner.set_query(faiss.swig_ptr(query))
-    scanner.scan_codes_range(len(block), codes, faiss.swig_ptr(numbers), float(least), line)
+    for query, block, first_row, added in blocks:
+        numbers = np.arange(first_row, first_row + len(block))
+        codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
+        scanner.set_list(0, added)
+        scanner.set_query(faiss.swig_ptr(query))
+        scanner.scan_codes_range(len(block), codes, faiss.swig_ptr(numbers), float(least), line)
+        if at_most is not None and line.nres > at_most:
+            return None
     count = int(line.nres)
     partial.finalize()
     if not count:

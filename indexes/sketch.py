@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ _TRIED_K = 10
 _GATHERED = 8  # times as long as in a scan it takes to read a row by itself
 _PAYS = 0.7  # share of what a scan of the rows reads, from which on a sketch is left alone
 _STRETCH = 0.4  # how much farther than the sample's the codes reach, of its range
+_UNTHREADED = 2**15  # numbers in a matrix
 _ROUNDING = 2.0**-40  # of all that is computed in float64 here, amply
 
 
@@ -74,10 +76,16 @@ class Sketch:
         for number, start in enumerate(range(0, n, BLOCK_ROWS)):
             yield number, range(start, min(start + BLOCK_ROWS, n))
 
+    @cached_property
+    def _directions(self) -> list[np.ndarray]:
+        """The basis by line, some (s, d) at a time: a larger product would wake BLAS' threads, which takes longer."""
+        lines = np.ascontiguousarray(self.basis.T)
+        return np.array_split(lines, -(-lines.size // _UNTHREADED))
+
     def asked(self, query: np.ndarray) -> Asked:
         """What a query has to be for the codes. query (d,), a unit row"""
         exact = query.astype(np.float64)
-        inside = np.einsum("d,dw->w", exact, self.basis)  # (w - 1,); BLAS would wake threads for it
+        inside = np.concatenate([some @ exact for some in self._directions])  # (w - 1,)
         outside = (max(float(exact @ exact - inside @ inside), 0.0) + _ROUNDING) ** 0.5
         longest, rest, size = self.errors.T  # (b,) each
         wanted = inside * self.step
@@ -86,9 +94,10 @@ class Sketch:
         weights[:, :-1] = np.rint(wanted / unit)
         weights[:, -1] = np.minimum(np.ceil(outside * rest / unit), 127)
         lost = np.linalg.norm(wanted - unit * weights[0, :-1].astype(np.float64))
-        added = exact @ self.mean + inside @ self.middle + 128 * unit * weights[:, -1].astype(np.float64)
+        centre = float(exact @ self.mean + inside @ self.middle)
+        added = centre + 128 * unit * weights[:, -1].astype(np.float64)
         added += (np.linalg.norm(inside) + _ROUNDING) * longest + lost * size  # (b,)
-        return Asked(weights, unit, added)
+        return Asked(weights, unit, added, centre, float(np.linalg.norm(wanted)) + _ROUNDING)
 
     def extended(self, vectors: Any) -> Sketch:
         """With the rows that `vectors`, (m, d) float16, has behind those of the sketch.
@@ -136,11 +145,14 @@ class Asked:
     weights  (b, w) float32 whole numbers from -127 to 127, by block: of the bytes less 128
     unit     what 1 of the inner product with the weights stands for
     added    (b,) float64: with that, it is at least the row's cosine
+    centre   what a row in the middle scores, and spread: about in proportion to how far rows are from that
     """
 
     weights: np.ndarray
     unit: float
     added: np.ndarray
+    centre: float
+    spread: float
 
 
 def sketch_pays(n: int) -> bool:

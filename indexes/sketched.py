@@ -1,18 +1,22 @@
 """Candidates by way of a sketch: what no row can reach by its sketch is not read.
 
-    probe   some rows all over: the k-th best of them is what has to be reached
+    guess   what the k-th best will reach, from what it reached in the last searches
+    probe   where nothing was seen yet, some rows all over: the k-th best of them is what has to be reached
     sweep   the sketches of all rows, for those that may reach it
     look    at these themselves: the likeliest first, as they raise what has to be reached
+
+Where fewer than k rows reach what was guessed, the k-th best of those that were looked at is what has
+to be reached, and all are swept once more.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, float32_error, largest_bias, scan
+from indexes.candidates import Candidates, float32_error, scan
 from indexes.matches import no_matches
 from indexes.rows import Rows
 from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
@@ -26,26 +30,47 @@ _SELECTIVE = 4  # where fewer than one in so many rows counts, they are as fast 
 _SPARE = 64
 _TOGETHER = 256  # rows that are gathered by one thread, as fast as others start
 _SWEPT = 2**20  # bytes that are scanned by one thread, likewise
+_SEEN = 64  # searches that are remembered
+_SEEN_AT_LEAST = 8  # to guess from
+_BELOW = 1.5  # standard deviations below their mean
 _ROUNDING = 2.0**-20  # amply what float32 does to scores near 1, and to how they tie
 
 Scored = tuple[np.ndarray, np.ndarray]  # scores (m,) float32 less the bias, rows (m,) int64
 _NONE = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
-def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int) -> Candidates | None:
+class Reached:
+    """What the k-th best of the last searches scored, as so many times the spread above the centre."""
+
+    def __init__(self) -> None:
+        self._seen: dict[object, deque[float]] = defaultdict(lambda: deque(maxlen=_SEEN))
+
+    def guess(self, kind: object, centre: float, spread: float) -> float | None:
+        """What the k-th best is likely to score, or somewhat less; None if too little was seen of the kind."""
+        seen = list(self._seen[kind])  # searches may run in several threads
+        if len(seen) < _SEEN_AT_LEAST:
+            return None
+        return centre + float(np.mean(seen) - _BELOW * np.std(seen)) * spread
+
+    def note(self, kind: object, centre: float, spread: float, score: float) -> None:
+        self._seen[kind].append((score - centre) / spread)
+
+
+def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int, past: Reached) -> Candidates | None:
     """Return the rows that may be among the k best for one query, all of them, if they are few.
 
     rows    of which the sketch has the first sketch.n, or more than there are
     query   (1, d) float32, unit row
+    past    searches of these rows; this one is added
 
     None where the sketch leaves too many in question, or k is too large for it.
     """
     n = min(sketch.n, rows.n)
-    first = replace(rows, n=n, live=None if rows.live is None else rows.live[:n])
+    first = rows if n == rows.n else replace(rows, n=n, live=None if rows.live is None else rows.live[:n])
     count = first.count()
     if not sketch_pays(count) or count < n // _SELECTIVE or k > count // _LARGEST:
         return None
-    return _Search(first, sketch, query).candidates(rows, k)
+    return _Search(first, sketch, query).candidates(rows, k, past)
 
 
 class _Search:
@@ -59,38 +84,53 @@ class _Search:
         self.fixed, self.share = float32_error(rows)
         self.lowest = np.zeros(len(self.blocks))  # bias of each block
         if rows.bias is not None:
-            self.lowest[:] = [rows.bias[piece.start : piece.stop].min() for _, piece in self.blocks]
+            self.lowest[:] = np.minimum.reduceat(rows.bias[: rows.n], [piece.start for _, piece in self.blocks])
         added = self.asked.added[: len(self.blocks)] - self.lowest
-        self.added = added + _ROUNDING * (1 + largest_bias(rows.bias) + np.abs(added))
+        self.added = added + _ROUNDING * (1 + rows.largest_bias + np.abs(added))
 
-    def candidates(self, every: Rows, k: int) -> Candidates | None:
+    def candidates(self, every: Rows, k: int, past: Reached) -> Candidates | None:
         """What `reached` returns. every: the rows, and those behind the sketch"""
         behind, beyond = _behind(every, self.rows.n, self.query, k)
-        probed = self._looked_at(self._probe(2 * k + _SPARE))
-        least = self._kth_at_least([probed, behind], k)
-        found = self._sweep(least)
+        kind, centre = (k, self.rows.bias is None), self.asked.centre - self.rows.mean_bias
+        least = past.guess(kind, centre, self.asked.spread)
+        found = None if least is None else self._found(least, behind, k)
+        if found is None or not found[1] >= least:
+            least = self._probe(behind, k) if found is None or found[1] == -np.inf else found[1]
+            found = self._found(least, behind, k)
         if found is None:
             return None
-        numbers, most = found
-        order = np.argsort(-most, kind="stable")
-        numbers, most = numbers[order], most[order]
-        likely = 2 * k + _SPARE if len(numbers) > _TOGETHER else len(numbers)
-        parts = [self._looked_at(numbers[:likely]), behind]
-        least = max(least, self._kth_at_least(parts, k))
-        parts.append(self._looked_at(numbers[likely:][most[likely:] >= least]))
-        scores, numbers = (np.concatenate(part) for part in zip(*parts))
+        (scores, numbers), least = found
+        past.note(kind, centre, self.asked.spread, least)
         order = np.argsort(-scores, kind="stable")
         fixed = np.full((1, 1), self.fixed)
         return Candidates(scores[order][None], numbers[order][None], beyond, fixed, self.share)
 
-    def _probe(self, width: int) -> np.ndarray:
-        """Row numbers (m,) of the likeliest among the first rows of each block."""
-        heap, numbers = no_matches(1, width)
+    def _found(self, least: float, behind: Scored, k: int) -> tuple[Scored, float] | None:
+        """All rows that may reach as much, with those behind the sketch; what the k-th best scores at least.
+
+        None if they are many.
+        """
+        found = self._sweep(least)
+        if found is None:
+            return None
+        numbers, most = found
+        parts, likely = [behind], 2 * k + _SPARE
+        if len(numbers) > max(likely, _TOGETHER):
+            order = np.argpartition(-most, likely)
+            numbers, most = numbers[order], most[order]
+            parts.append(self._looked_at(numbers[:likely]))
+            numbers = numbers[likely:][most[likely:] >= self._kth_at_least(parts, k)]
+        parts.append(self._looked_at(numbers))
+        return tuple(np.concatenate(part) for part in zip(*parts)), self._kth_at_least(parts, k)
+
+    def _probe(self, behind: Scored, k: int) -> float:
+        """What the k-th best of some rows scores at least: the likeliest among the first of each block."""
+        heap, numbers = no_matches(1, 2 * k + _SPARE)
         with scanner(self.sketch.width, self.counting, BYTES) as reader:
             for number, piece in self.blocks:
-                query, codes, at = self._asked_of(number, piece[:_PROBED])
-                scan_block(reader, query, codes, heap[0], numbers[0], **at)
-        return numbers[0][numbers[0] >= 0]
+                query, codes, first_row, added = self._asked_of(number, piece[:_PROBED])
+                scan_block(reader, query, codes, heap[0], numbers[0], first_row, added)
+        return self._kth_at_least([self._looked_at(numbers[0][numbers[0] >= 0]), behind], k)
 
     def _sweep(self, least: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Row numbers (m,) that may reach as much, and what each scores at most; None if they are many."""
@@ -99,35 +139,27 @@ class _Search:
         bounds = [n * part // parts for part in range(parts + 1)]
         enough = float(np.nextafter(np.float32(least / unit), np.float32(-np.inf)))  # what is as much gets in
 
-        def sweep(part: range) -> list[tuple[np.ndarray, np.ndarray]] | None:
-            found, count = [], 0
+        def sweep(part: range) -> Scored | None:
+            overlaps = ((number, range(max(block.start, part.start), min(block.stop, part.stop)))
+                        for number, block in self.blocks)
+            asked = (self._asked_of(number, piece) for number, piece in overlaps if len(piece))
             with scanner(self.sketch.width, self.counting, BYTES) as reader:
-                for number, block in self.blocks:
-                    piece = range(max(block.start, part.start), min(block.stop, part.stop))
-                    if not len(piece):
-                        continue
-                    query, codes, at = self._asked_of(number, piece)
-                    found.append(scan_above(reader, query, codes, enough, **at))
-                    count += len(found[-1][1])
-                    if count > n // _ROOM:
-                        return None
-            return found
+                return scan_above(reader, asked, enough, n // _ROOM)
 
         swept = in_threads(sweep, [range(*pair) for pair in zip(bounds, bounds[1:])])
         if any(found is None for found in swept):
             return None
-        most, numbers = (np.concatenate(part) for part in zip(*(pair for found in swept for pair in found)))
+        most, numbers = (np.concatenate(part) for part in zip(*swept))
         most = most.astype(np.float64) * unit
         if self.rows.bias is not None:
             most += self.lowest[numbers // BLOCK_ROWS] - self.rows.bias[numbers]
         kept = most >= least
         return numbers[kept], most[kept]
 
-    def _asked_of(self, number: int, piece: range) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def _asked_of(self, number: int, piece: range) -> tuple[np.ndarray, np.ndarray, int, float]:
         """What scans take for rows of one block: they say what each may score, in units."""
         codes = self.sketch.codes[piece.start : piece.stop]
-        added = float(self.added[number] / self.asked.unit)
-        return self.asked.weights[number], codes, {"first_row": piece.start, "added": added}
+        return self.asked.weights[number], codes, piece.start, float(self.added[number] / self.asked.unit)
 
     def _looked_at(self, numbers: np.ndarray) -> Scored:
         """The rows of these numbers (m,), by products in float32."""

@@ -20,15 +20,18 @@ def in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
 
     Calls may be nested: what no other thread has begun with, the caller does itself.
     """
-    if min(threads(), len(arguments)) <= 1:
+    most = threads()  # asked once: it lets other threads run, and waits until they let it
+    if min(most, len(arguments)) <= 1:
         return [call(argument) for argument in arguments]
-    begun = [_pool(threads() - 1).submit(call, argument) for argument in arguments]
+    pool = _pool(most - 1)
+    begun = [pool.submit(call, argument) for argument in arguments[:-1]]
     own: dict[Future, Any] = {}
     try:
-        for future, argument in zip(reversed(begun), reversed(arguments)):  # the others begin in front
+        last = call(arguments[-1])
+        for future, argument in zip(reversed(begun), reversed(arguments[:-1])):  # the others begin in front
             if future.cancel():
                 own[future] = call(argument)
-        return [own[future] if future in own else future.result() for future in begun]
+        return [own[future] if future in own else future.result() for future in begun] + [last]
     finally:
         for future in begun:
             future.cancel()

@@ -268,3 +268,16 @@ def test_unfit_vectors(vectors: Any, message: str) -> None:
 def test_unfit_live_rows(live: np.ndarray, message: str, halves: np.ndarray) -> None:
     with pytest.raises(VectorError, match=message):
         FlatIndex(halves, live)
+
+
+def test_a_bias_is_checked_anew_only_if_it_is_another_one(unit_vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    whole = room.as_bias
+    monkeypatch.setattr(room, "as_bias", lambda bias, n: checked.append(len(bias)) or whole(bias, n))
+    halves = unit_vectors(30, 8, seed=1).astype(np.float16)
+    index, queries = FlatIndex(halves), unit_vectors(1, 8, seed=2)
+    first, other = np.linspace(0, 1, 30, dtype=np.float32), np.linspace(1, 0, 31, dtype=np.float32)
+    for bias in (first, first, other, first, None, first):
+        expected = np.argsort(-(halves.astype(np.float64) @ queries[0] - (0 if bias is None else bias[:30])))[:3]
+        assert index.search(queries, 3, bias=bias).rows[0].tolist() == expected.tolist()
+    assert checked == [30, 31, 30]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -43,14 +45,44 @@ def test_rows_that_do_not_count_are_passed_over() -> None:
 
 
 def test_all_above_a_score_are_found_with_what_is_added() -> None:
-    """Scores 5 to 14 of the rows 7 to 16, of which every other counts; what scores as much is not above it."""
-    codes = np.arange(128, 138, dtype=np.uint8)[:, None]
-    with scanner(1, selecting(np.arange(17) % 2 == 0), BYTES) as reader:
-        scores, rows = scan_above(reader, np.ones(1, np.float32), codes, 7.0, 7, 5.0)
-        none = scan_above(reader, np.ones(1, np.float32), codes, 14.0, 7, 5.0)
+    """Scores 5 to 14 of the rows 7 to 16, of which every other counts; what scores as much is not above it.
+
+    A second block has a query and something added of its own: 100 and 102 for the rows 20 and 21.
+    """
+    codes, one = np.arange(128, 138, dtype=np.uint8)[:, None], np.ones(1, np.float32)
+    blocks = [(one, codes, 7, 5.0), (2 * one, codes[:2], 20, 100.0)]
+    with scanner(1, selecting(np.arange(22) % 2 == 0), BYTES) as reader:
+        scores, rows = scan_above(reader, blocks[:1], 7.0)
+        none = scan_above(reader, blocks[:1], 14.0)
+        both = scan_above(reader, blocks, 7.0)
     assert dict(zip(rows.tolist(), scores.tolist())) == {10: 8, 12: 10, 14: 12, 16: 14}
+    assert dict(zip(both[1].tolist(), both[0].tolist())) == {10: 8, 12: 10, 14: 12, 16: 14, 20: 100}
     assert [len(part) for part in none] == [0, 0]
     assert (scores.dtype, rows.dtype, none[0].dtype, none[1].dtype) == (np.float32, np.int64, np.float32, np.int64)
+
+
+def test_more_than_so_many_are_no_answer() -> None:
+    codes, one = np.arange(128, 138, dtype=np.uint8)[:, None], np.ones(1, np.float32)
+    later = ((one, codes, start, 0.0) for start in (0, 10, 20))
+    with scanner(1, codes=BYTES) as reader:
+        assert scan_above(reader, later, 4.0, at_most=9) is None
+        assert next(later)[2] == 20  # was not read
+        found = scan_above(reader, [(one, codes, 0, 0.0)], 4.0, at_most=5)
+    assert sorted(found[1].tolist()) == [5, 6, 7, 8, 9]
+
+
+def test_a_thread_keeps_its_scanners_and_has_them_to_itself() -> None:
+    def made() -> list[int]:
+        with scanner(8) as one, scanner(8, codes=BYTES) as other, scanner(8, selecting(np.ones(3, bool))) as third:
+            return [int(each.this) for each in (one, other, third)]
+
+    here, there = made(), []
+    thread = threading.Thread(target=lambda: there.extend(made()))
+    with scanner(8) as held:
+        thread.start()
+        thread.join()
+    assert int(held.this) == here[0] and made()[:2] == here[:2]
+    assert len({*here, *there[:2]}) == 5
 
 
 def test_each_query_scans_a_block_of_its_own() -> None:

@@ -240,3 +240,66 @@ def test_the_sketch_that_is_made_finds_the_same(halves: np.ndarray, made: Any, s
         assert chosen is not None
         assert_changes_nothing(halves, chosen, made.queries[:10], 10)
     assert np.mean(settled) > 0.8
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was done: probe, sweep, look."""
+    done: list[str] = []
+
+    def counted(name: str) -> None:
+        whole = getattr(sketched._Search, name)
+
+        def step(*arguments: Any) -> Any:
+            done.append(name.strip("_"))
+            return whole(*arguments)
+
+        monkeypatch.setattr(sketched._Search, name, step)
+
+    for name in ("_probe", "_sweep"):
+        counted(name)
+    return done
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_what_was_seen_saves_the_probe(
+    biased: bool, halves: np.ndarray, sketch: Sketch, made: Any, steps: list[str], settled: list[bool]
+) -> None:
+    """After eight searches of the kind; another k, or rows that are allowed, are of another kind."""
+    how = {"bias": (0.2 + 0.03 * np.random.default_rng(11).standard_normal(N)).astype(np.float32)} if biased else {}
+    plain, index = FlatIndex(halves), FlatIndex(halves, None, sketch)
+    for query in made.queries[:8]:
+        assert_same(index.search(query[None], 10, **how), plain.search(query[None], 10, **how))
+    assert steps == ["probe", "sweep"] * 8
+    steps.clear()
+    for query in made.queries[8:50]:
+        assert_same(index.search(query[None], 10, **how), plain.search(query[None], 10, **how))
+    assert steps.count("probe") < 4 and 42 <= steps.count("sweep") < 55
+    steps.clear()
+    index.search(made.queries[:1], 3, **how)
+    index.search(made.queries[:1], 10, allowed=np.arange(N) % 7 > 0, **how)
+    assert steps == ["probe", "sweep"] * 2
+    assert all(settled)
+
+
+@pytest.mark.parametrize(
+    ("above", "expected"),
+    [
+        (0.01, ["sweep", "sweep"]),  # some rows reach it, fewer than k
+        (5.0, ["sweep", "probe", "sweep"]),  # none does
+        (-5.0, ["sweep", "probe", "sweep"]),  # too many do
+        (np.nan, ["sweep", "probe", "sweep"]),
+    ],
+)
+def test_a_guess_that_was_wrong_costs_a_sweep_and_no_result(
+    above: float, expected: list[str], halves: np.ndarray, sketch: Sketch, made: Any, steps: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, index = FlatIndex(halves), FlatIndex(halves, None, sketch)
+    for query in made.queries[:5]:
+        found = plain.search(query[None], 10)
+        tenth = float(found.scores[0, -1])
+        monkeypatch.setattr(sketched.Reached, "guess", lambda *_: tenth + above)
+        steps.clear()
+        assert_same(index.search(query[None], 10), found)
+        assert steps == expected
