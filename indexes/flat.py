@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from indexes.candidates import SCANNED_AT_MOST, Candidates, candidates
+from indexes.candidates import SCANNED_AT_MOST, candidates
 from indexes.errors import SpecError, VectorError
 from indexes.matches import Matches, as_bias, as_mask, checked_count, no_matches
-from indexes.rescoring import best_of, unit_doubles
+from indexes.rescoring import best_among, best_of, unit_doubles
 from indexes.rows import Rows
 from indexes.sketch import Sketch
 from indexes.sketched import Reached, reached
@@ -109,29 +109,26 @@ class FlatIndex:
         exact = unit_doubles(queries)
         rough = exact.astype(np.float32)
 
-        def settle(asked: np.ndarray, near: Candidates, every: bool) -> np.ndarray:
-            """Note what is proved of the queries asked (a,); which those are, (a,) bool."""
-            possible, complete = near.possible(wanted)
-            complete |= every
-            done = asked[complete]
-            best = best_of(rows, near.rows, possible & complete[:, None], exact[asked], wanted)
-            found.scores[done, :wanted] = best.scores[complete]
-            found.rows[done, :wanted] = best.rows[complete]
-            return complete
-
-        def is_open(query: np.ndarray) -> bool:
-            """Whether the sketch leaves it so. query (1,)"""
+        def settle_by_sketch(query: int) -> bool:
+            """Note what the sketch proves of a query; whether it does."""
             near = reached(rows, self._sketch, rough[query], wanted, past)
-            return near is None or not settle(query, near, False)[0]
+            if near is not None:
+                found.scores[query, :wanted], found.rows[query, :wanted] = best_among(rows, near, exact[query], wanted)
+            return near is not None
 
         past = self._past if allowed is None else Reached()  # which may allow anything
         asked, width = np.arange(len(queries)), wanted + _SPARE
         if self._sketch is not None and len(asked) <= SCANNED_AT_MOST:
-            asked = asked[[is_open(query) for query in asked[:, None]]]
+            asked = asked[[not settle_by_sketch(query) for query in asked]]
         while len(asked):
             width = min(width, count)
             near = candidates(rows, rough[asked], width)
-            asked = asked[~settle(asked, near, width == count)]
+            possible, complete = near.possible(wanted)
+            complete |= width == count
+            done = asked[complete]
+            best = best_of(rows, near.rows, possible & complete[:, None], exact[asked], wanted)
+            found.scores[done, :wanted], found.rows[done, :wanted] = best.scores[complete], best.rows[complete]
+            asked = asked[~complete]
             width *= _WIDER
         return found
 

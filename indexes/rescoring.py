@@ -42,6 +42,18 @@ def best_of(
     return ranked_less_bias(scores, numbers, rows.bias, k)
 
 
+def best_among(rows: Rows, numbers: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k best of these rows for one query as `best_of` would: scores (k,), rows (k,).
+
+    numbers  (m,) int64, m >= k
+    query    (d,) float64, a unit row
+    """
+    scores = _cosines(rows, query[None], np.zeros(len(numbers), np.int64), numbers).astype(np.float32)
+    keys = scores if rows.bias is None else scores - rows.bias[numbers]
+    order = np.lexsort((numbers, -keys))[:k]  # last key first
+    return scores[order], numbers[order]
+
+
 def _cosines(rows: Rows, queries: np.ndarray, at: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return the cosine of row numbers[i] and query at[i]. (m,) float64"""
     scores = np.empty(len(numbers))

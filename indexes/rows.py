@@ -39,6 +39,19 @@ class Rows:
     def mean_bias(self) -> float:
         return 0.0 if self.bias is None or not len(self.bias) else float(self.bias.mean(dtype=np.float64))
 
+    @cached_property
+    def _lowest(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def lowest_bias(self, block: int) -> np.ndarray:
+        """The lowest bias of each block of so many rows, 0 without one. (b,) float64"""
+        if block not in self._lowest:
+            lowest = np.zeros(-(-self.n // block))
+            if self.bias is not None:
+                lowest[:] = np.minimum.reduceat(self.bias[: self.n], np.arange(0, self.n, block))
+            self._lowest[block] = lowest
+        return self._lowest[block]
+
     def count(self) -> int:
         """How many rows count."""
         return self.n if self.live is None else int(np.count_nonzero(self.live))

@@ -14,29 +14,36 @@ HALVES = faiss.ScalarQuantizer.QT_fp16
 # A byte b stands for b - 128. Queries have to be of whole numbers from -128 to 127: some versions of
 # FAISS multiply integers, and cut off what is behind the point.
 BYTES = faiss.ScalarQuantizer.QT_8bit_direct_signed
+_FOUND_AT_ONCE = 4096  # room for so many more; by itself FAISS takes megabytes, new from the system each time
 
 _kept = local()
 
 
 @contextmanager
-def scanner(dim: int, selector: faiss.IDSelector | None = None, codes: int = HALVES) -> Iterator[Any]:
+def scanner(
+    dim: int, selector: faiss.IDSelector | None = None, codes: int = HALVES, places: bool = False
+) -> Iterator[Any]:
     """What scans blocks of codes (b, dim) for their inner products with a query, in float32.
 
     Each thread has its own, and keeps it where nothing is selected: to make one takes as long as some scans.
+
+    places  it answers with places in blocks, as `scan_above` wants it, not with numbers of rows, which
+            take as long to count as some of the scan
     """
     kept = vars(_kept) if selector is None else {}
-    if (dim, codes) not in kept:
-        kept[dim, codes] = _Scanner(dim, codes, selector)
-    yield kept[dim, codes].made
+    kind = dim, codes, places
+    if kind not in kept:
+        kept[kind] = _Scanner(*kind, selector)
+    yield kept[kind].made
 
 
 class _Scanner:
     """FAISS leaves it to the caller to free it."""
 
-    def __init__(self, dim: int, codes: int, selector: faiss.IDSelector | None = None) -> None:
+    def __init__(self, dim: int, codes: int, places: bool, selector: faiss.IDSelector | None = None) -> None:
         self._parts = faiss.ScalarQuantizer(dim, codes), faiss.IndexFlatIP(dim), selector
         quantizer, unused, _ = self._parts
-        self.made = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, False, selector, True)
+        self.made = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, unused, places, selector, True)
 
     def __del__(self) -> None:
         faiss.InvertedListScanner.__swig_destroy__(self.made)
@@ -92,26 +99,34 @@ def scan_above(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Scores (m,) float32 and rows (m,) of all that score more than `least`, block by block as they lie.
 
+    scanner  with places, except where it selects
     blocks   (query, block, first_row, added) as `scan_block` takes them, which is slower where many rows are found
     at_most  None is the answer once there are more
     """
     found = faiss.RangeSearchResult(1)
+    found.buffer_size = _FOUND_AT_ONCE
     partial = faiss.RangeSearchPartialResult(found)
     line = partial.new_result(0)
+    places, ends = scanner.store_pairs, []  # ends: (first_row, how many were found up to the end of its block)
     for query, block, first_row, added in blocks:
-        numbers = np.arange(first_row, first_row + len(block))
+        numbers = None if places else np.arange(first_row, first_row + len(block))
         codes = faiss.swig_ptr(block.view(np.uint8).reshape(-1))
         scanner.set_list(0, added)
         scanner.set_query(faiss.swig_ptr(query))
-        scanner.scan_codes_range(len(block), codes, faiss.swig_ptr(numbers), float(least), line)
+        scanner.scan_codes_range(len(block), codes, numbers if places else faiss.swig_ptr(numbers), least, line)
+        ends.append((first_row, int(line.nres)))
         if at_most is not None and line.nres > at_most:
             return None
     count = int(line.nres)
     partial.finalize()
     if not count:
         return np.empty(0, np.float32), np.empty(0, np.int64)
-    scores = faiss.rev_swig_ptr(found.distances, count).copy()
-    return scores, faiss.rev_swig_ptr(found.labels, count).copy()
+    rows = faiss.rev_swig_ptr(found.labels, count).copy()
+    start = 0
+    for first_row, end in ends if places else ():
+        rows[start:end] += first_row
+        start = end
+    return faiss.rev_swig_ptr(found.distances, count).copy(), rows
 
 
 def selecting(live: np.ndarray | None) -> faiss.IDSelector | None:

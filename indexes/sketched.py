@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from indexes.candidates import Candidates, float32_error, scan
+from indexes.candidates import float32_error, scan
 from indexes.matches import no_matches
 from indexes.rows import Rows
 from indexes.scanner import BYTES, scan_above, scan_block, scanner, selecting
@@ -50,17 +51,19 @@ class Reached:
         seen = list(self._seen[kind])  # searches may run in several threads
         if len(seen) < _SEEN_AT_LEAST:
             return None
-        return centre + float(np.mean(seen) - _BELOW * np.std(seen)) * spread
+        mean = sum(seen) / len(seen)
+        deviation = (sum((one - mean) ** 2 for one in seen) / len(seen)) ** 0.5
+        return centre + (mean - _BELOW * deviation) * spread
 
     def note(self, kind: object, centre: float, spread: float, score: float) -> None:
         self._seen[kind].append((score - centre) / spread)
 
 
-def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int, past: Reached) -> Candidates | None:
-    """Return the rows that may be among the k best for one query, all of them, if they are few.
+def reached(rows: Rows, sketch: Sketch, query: np.ndarray, k: int, past: Reached) -> np.ndarray | None:
+    """Return the rows that may be among the k best for one query, all of them, if they are few. (m,) int64
 
     rows    of which the sketch has the first sketch.n, or more than there are
-    query   (1, d) float32, unit row
+    query   (d,) float32, unit row
     past    searches of these rows; this one is added
 
     None where the sketch leaves too many in question, or k is too large for it.
@@ -79,16 +82,14 @@ class _Search:
     def __init__(self, rows: Rows, sketch: Sketch, query: np.ndarray) -> None:
         self.rows, self.query, self.sketch = rows, query, sketch
         self.blocks = list(sketch.blocks(rows.n))
-        self.asked = sketch.asked(query[0])
+        self.asked = sketch.asked(query)
         self.counting = selecting(rows.live)
         self.fixed, self.share = float32_error(rows)
-        self.lowest = np.zeros(len(self.blocks))  # bias of each block
-        if rows.bias is not None:
-            self.lowest[:] = np.minimum.reduceat(rows.bias[: rows.n], [piece.start for _, piece in self.blocks])
+        self.lowest = rows.lowest_bias(BLOCK_ROWS)
         added = self.asked.added[: len(self.blocks)] - self.lowest
         self.added = added + _ROUNDING * (1 + rows.largest_bias + np.abs(added))
 
-    def candidates(self, every: Rows, k: int, past: Reached) -> Candidates | None:
+    def candidates(self, every: Rows, k: int, past: Reached) -> np.ndarray | None:
         """What `reached` returns. every: the rows, and those behind the sketch"""
         behind, beyond = _behind(every, self.rows.n, self.query, k)
         kind, centre = (k, self.rows.bias is None), self.asked.centre - self.rows.mean_bias
@@ -101,9 +102,13 @@ class _Search:
             return None
         (scores, numbers), least = found
         past.note(kind, centre, self.asked.spread, least)
-        order = np.argsort(-scores, kind="stable")
-        fixed = np.full((1, 1), self.fixed)
-        return Candidates(scores[order][None], numbers[order][None], beyond, fixed, self.share)
+        if beyond > -np.inf and not self._at_most(beyond) < least:
+            return None
+        return numbers[~(self._at_most(scores) < least)]  # what has no number for a score is found out later
+
+    def _at_most(self, scores: Any) -> Any:
+        """What these scores may truly be."""
+        return scores + self.fixed + self.share * np.abs(scores)
 
     def _found(self, least: float, behind: Scored, k: int) -> tuple[Scored, float] | None:
         """All rows that may reach as much, with those behind the sketch; what the k-th best scores at least.
@@ -143,7 +148,7 @@ class _Search:
             overlaps = ((number, range(max(block.start, part.start), min(block.stop, part.stop)))
                         for number, block in self.blocks)
             asked = (self._asked_of(number, piece) for number, piece in overlaps if len(piece))
-            with scanner(self.sketch.width, self.counting, BYTES) as reader:
+            with scanner(self.sketch.width, self.counting, BYTES, places=self.counting is None) as reader:
                 return scan_above(reader, asked, enough, n // _ROOM)
 
         swept = in_threads(sweep, [range(*pair) for pair in zip(bounds, bounds[1:])])
@@ -174,7 +179,7 @@ class _Search:
     def _compared(self, numbers: np.ndarray) -> Scored:
         (scores,), (places,) = no_matches(1, len(numbers))
         with scanner(self.rows.dim) as reader:
-            scan_block(reader, self.query[0], self.rows.gather(numbers), scores, places)
+            scan_block(reader, self.query, self.rows.gather(numbers), scores, places)
         return scores[places >= 0], numbers[places[places >= 0]]
 
     def _kth_at_least(self, parts: list[Scored], k: int) -> float:
@@ -185,15 +190,15 @@ class _Search:
         return float(np.partition(scores - self.fixed - self.share * np.abs(scores), -k)[-k])
 
 
-def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> tuple[Scored, np.ndarray]:
-    """The best of the rows from n on, which have no sketch, and what no others of them exceed. (1,)"""
-    none = _NONE, np.full(1, -np.inf, np.float32)
+def _behind(rows: Rows, n: int, query: np.ndarray, k: int) -> tuple[Scored, float]:
+    """The best of the rows from n on, which have no sketch, and what no others of them exceed."""
+    none = _NONE, -np.inf
     if n == rows.n:
         return none
     others = rows.only(np.arange(rows.n) >= n)
     count = others.count()
     if not count:
         return none
-    found = scan(others, query, min(k + _SPARE, count))
+    found = scan(others, query[None], min(k + _SPARE, count))
     real = found.rows[0] >= 0
-    return (found.scores[0, real], found.rows[0, real]), found.beyond
+    return (found.scores[0, real], found.rows[0, real]), float(found.beyond[0])

@@ -76,13 +76,23 @@ class VectorStore:
         return taken
 
     def take_halves(self, rows: np.ndarray, room: np.ndarray | None = None) -> np.ndarray:
-        """Chosen rows as they are stored: float16 (m, d), in the order given; in `room` if given."""
+        """Chosen rows as they are stored: float16 (m, d), in the order given; in `room` if given.
+
+        Raises IndexError on a row that there is not.
+        """
+        rows = np.asarray(rows)
         taken = np.empty((len(rows), self.dim), np.float16) if room is None else room
-        shards = np.asarray(rows) // self.shard_rows
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.n:
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {self.n}")
+        shards = rows // self.shard_rows
         for shard in set(shards.tolist()):
             stored = np.asarray(self._map(shard))  # the class for mapped files is slower
             chosen = np.flatnonzero(shards == shard)
-            taken[chosen] = stored[rows[chosen] - shard * self.shard_rows]
+            first, last = chosen[0], chosen[-1] + 1
+            if last - first == len(chosen):  # as with rows in ascending order, which need no copy
+                stored.take(rows[first:last] - shard * self.shard_rows, axis=0, out=taken[first:last], mode="clip")
+            else:
+                taken[chosen] = stored[rows[chosen] - shard * self.shard_rows]
         return taken
 
     def chosen(self, rows: np.ndarray) -> ChosenRows:

@@ -55,6 +55,9 @@ def test_all_above_a_score_are_found_with_what_is_added() -> None:
         scores, rows = scan_above(reader, blocks[:1], 7.0)
         none = scan_above(reader, blocks[:1], 14.0)
         both = scan_above(reader, blocks, 7.0)
+    with scanner(1, codes=BYTES, places=True) as reader:
+        all_count = scan_above(reader, [*blocks, (one, codes[:1], 40, 9.0)], 12.0)
+    assert [part.tolist() for part in all_count] == [[13, 14, 100, 102], [15, 16, 20, 21]]
     assert dict(zip(rows.tolist(), scores.tolist())) == {10: 8, 12: 10, 14: 12, 16: 14}
     assert dict(zip(both[1].tolist(), both[0].tolist())) == {10: 8, 12: 10, 14: 12, 16: 14, 20: 100}
     assert [len(part) for part in none] == [0, 0]

@@ -147,10 +147,16 @@ class TestReading:
     def test_halves_are_taken_into_room_that_is_there(self, store):
         vectors = unit(10)
         commit(store, vectors)
-        rows = np.array([9, 0, 4, 4, 7])
-        room = np.zeros((5, DIM), np.float16)
-        assert store.take_halves(rows, room) is room
-        np.testing.assert_array_equal(room, vectors.astype(np.float16)[rows])
+        for rows in ([9, 0, 4, 4, 7], [0, 2, 3, 4, 9], [6, 4, 5]):  # shards apart, in ascending order, of one shard
+            room = np.zeros((len(rows), DIM), np.float16)
+            assert store.take_halves(np.array(rows), room) is room
+            np.testing.assert_array_equal(room, vectors.astype(np.float16)[rows])
+
+    @pytest.mark.parametrize("row", [-1, 10])
+    def test_a_row_that_is_not_there(self, row, store):
+        commit(store, unit(10))
+        with pytest.raises(IndexError, match="of 10"):
+            store.take_halves(np.array([3, row]))
 
     def test_take_gives_unit_length_though_float16_does_not(self, folder):
         store = VectorStore(folder, 64, 0, shard_rows=4)
