@@ -1,11 +1,15 @@
-"""Python's threads, as many as FAISS uses: numpy and FAISS let others run while they compute."""
+"""Python's threads, as many as FAISS uses: numpy and FAISS let others run while they compute.
+
+They are not those of concurrent.futures, which take a good part of a millisecond to begin.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any
 
 import faiss
@@ -23,24 +27,59 @@ def in_threads(call: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
     most = threads()  # asked once: it lets other threads run, and waits until they let it
     if min(most, len(arguments)) <= 1:
         return [call(argument) for argument in arguments]
-    pool = _pool(most - 1)
-    begun = [pool.submit(call, argument) for argument in arguments[:-1]]
-    own: dict[Future, Any] = {}
+    waiting = _waiting(most - 1)
+    tasks = [_Task(call, argument) for argument in arguments[:-1]]
+    for task in tasks:
+        waiting.put(task)
     try:
         last = call(arguments[-1])
-        for future, argument in zip(reversed(begun), reversed(arguments[:-1])):  # the others begin in front
-            if future.cancel():
-                own[future] = call(argument)
-        return [own[future] if future in own else future.result() for future in begun] + [last]
+        for task in reversed(tasks):  # the others begin in front
+            task.run()
+        return [task.result() for task in tasks] + [last]
     finally:
-        for future in begun:
-            future.cancel()
+        for task in tasks:
+            task.begun.acquire(blocking=False)  # nobody begins with it now
+
+
+class _Task:
+    """A call that one thread does, whoever is the first to take it."""
+
+    def __init__(self, call: Callable[[Any], Any], argument: Any) -> None:
+        self._call, self._argument = call, argument
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.begun, self._done = Lock(), Lock()
+        self._done.acquire()
+
+    def run(self) -> None:
+        """Unless somebody has begun."""
+        if not self.begun.acquire(blocking=False):
+            return
+        try:
+            self._value = self._call(self._argument)
+        except BaseException as error:  # which result() raises
+            self._error = error
+        self._done.release()
+
+    def result(self) -> Any:
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 @lru_cache(maxsize=None)
-def _pool(others: int) -> ThreadPoolExecutor:
-    """Kept: to start threads takes longer than some searches."""
-    return ThreadPoolExecutor(others, thread_name_prefix="indexes")
+def _waiting(others: int) -> SimpleQueue[_Task]:
+    """Where that many threads wait for tasks. They are kept: to start threads takes longer than some searches."""
+    tasks: SimpleQueue[_Task] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            tasks.get().run()
+
+    for number in range(others):
+        Thread(target=work, name=f"indexes_{number}", daemon=True).start()
+    return tasks
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
+os.register_at_fork(after_in_child=_waiting.cache_clear)  # threads do not come along

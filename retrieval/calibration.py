@@ -134,7 +134,7 @@ def calibration_of(collection: Path, encoder: str) -> Calibration | None:
 def state_of(collection: Path) -> tuple[int, int] | None:
     """Another one whenever the collection is calibrated anew, or no longer; None if it never was."""
     try:
-        found = os.stat(collection / FOLDER / FILE_NAME)
+        found = os.stat(os.path.join(collection, FOLDER, FILE_NAME))  # every search asks: sooner than by Path
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from os import PathLike, fsdecode
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Mapping, Sequence, cast
 
 from retrieval.errors import ImageError, QueryError
@@ -74,10 +74,11 @@ def parse(text: str, weights: Sequence[float] = ()) -> Query:
     Raises QueryError for what the grammar refuses, and for what is plainly a file name of an image
     that is not there: searching for its letters would return nonsense.
     """
-    image = _image_file(text.strip())  # whose name may hold anything, a " + " too
+    stripped = text.strip()
+    image = _image_file(stripped)  # whose name may hold anything, a " + " too
     if image is not None:
         return _composed(text, [Term(text, 1.0)], weights, {text: image})
-    return _composed(text, terms(text), weights)
+    return _composed(text, terms(text), weights, {stripped: None})
 
 
 def parse_arguments(arguments: Sequence[str], weights: Sequence[float] = ()) -> list[Query]:
@@ -107,7 +108,7 @@ def parse_arguments(arguments: Sequence[str], weights: Sequence[float] = ()) -> 
 def _joined(group: Sequence[str], weights: Sequence[float]) -> Query:
     """group: term, joint, term, joint, ..., as if they stood in one string; names of files need no quotes."""
     found: list[Term] = []
-    images: dict[str, Query] = {}
+    images: dict[str, Query | None] = {}
     for joint, argument in zip(("+", *group[1::2]), group[::2]):
         image = _image_file(argument.strip())
         if image is not None:
@@ -119,9 +120,9 @@ def _joined(group: Sequence[str], weights: Sequence[float]) -> Query:
 
 
 def _composed(
-    shown: str, found: Sequence[Term], weights: Sequence[float], images: Mapping[str, Query] = MappingProxyType({})
+    shown: str, found: Sequence[Term], weights: Sequence[float], images: Mapping[str, Query | None]
 ) -> Query:
-    """images: the terms that are known to be files already."""
+    """images: of the terms of which that is known already, what they are as files; None if they are none."""
     found = with_weights(found, weights)
     try:
         queries = [_of_term(term, images) for term in found]
@@ -134,12 +135,12 @@ def _composed(
     return Query(shown.strip(), terms=tuple((term.weight, one) for term, one in zip(found, queries)))
 
 
-def _of_term(term: Term, images: Mapping[str, Query]) -> Query:
+def _of_term(term: Term, images: Mapping[str, Query | None]) -> Query:
     if term.kind == "id":
         return Query(f"id:{term.text}", document=term.text)
     if term.kind == "words":
         return Query(term.text)
-    image = images.get(term.text) or _image_file(term.text)
+    image = images[term.text] if term.text in images else _image_file(term.text)
     if image is None and _is_named_as_image(term.text):
         raise QueryError(f"There is no image file {term.text}. To search by text, write words.")
     return image or text_query(term.text)
@@ -147,14 +148,10 @@ def _of_term(term: Term, images: Mapping[str, Query]) -> Query:
 
 def _image_file(text: str) -> Query | None:
     """The query of an existing image file. Raises QueryError if it cannot be read, and for a video."""
-    path = Path(text)
-    try:
-        path = path.expanduser()  # "~cat" is a text, and no user's home
-        is_file = path.is_file()
-    except (OSError, ValueError, RuntimeError):  # a text too long, or too odd, to be a path
-        is_file = False
-    if not is_file:
+    name = os.path.expanduser(text)  # "~cat" stays as it is, a text and no user's home
+    if not os.path.isfile(name):  # nor is a text too long, or too odd, to be a path
         return None
+    path = Path(name)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise QueryError(f"{text} is a video. Search by a picture, such as one frame of it saved as a file.")
     try:
