@@ -29,7 +29,7 @@ _SAMPLED = 16384  # rows that the basis is made from
 _RUNS = 64  # that they come in
 _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024)  # bytes a row; sums of more are not whole in float32
 _TRIED = 32  # queries, to choose the width by
-_TRIED_K = 10
+_TRIED_K = 10  # of all rows
 _GATHERED = 8  # times as long as in a scan it takes to read a row by itself
 _PAYS = 0.7  # share of what a scan of the rows reads, from which on a sketch is left alone
 _STRETCH = 0.4  # how much farther than the sample's the codes reach, of its range
@@ -176,7 +176,8 @@ def sketch_of(vectors: Any, queries: np.ndarray | None = None) -> Sketch | None:
     mean, basis = _turned(sample)
     inside = (sample - mean) @ basis  # (s, d)
     widths = [width for width in _WIDTHS if width < dim] + [dim] * (dim <= _WIDTHS[-1])
-    prices = [_price(width, sample, inside, mean, basis, asked) for width in widths]
+    k = max(1, min(len(sample), round(_TRIED_K * len(sample) / n)))  # as rare as the last of so many of all rows
+    prices = [_price(width, sample, inside, mean, basis, asked, k) for width in widths]
     if min(prices) > _PAYS * 2 * dim:
         return None
     kept = widths[int(np.argmin(prices))] - 1
@@ -201,11 +202,13 @@ def _turned(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _price(
-    width: int, sample: np.ndarray, inside: np.ndarray, mean: np.ndarray, basis: np.ndarray, queries: np.ndarray
+    width: int, sample: np.ndarray, inside: np.ndarray, mean: np.ndarray, basis: np.ndarray, queries: np.ndarray,
+    k: int,
 ) -> float:
     """Bytes that a search reads for each row, as if one by one were as fast as in a row.
 
     inside  (s, d): the sample less the mean, in directions of the basis (d, d)
+    k       results, at most s
     """
     kept, turned = width - 1, queries @ basis  # (q, d)
     steps = np.ptp(inside[:, :kept], axis=0) * (1 + 2 * _STRETCH) / 255
@@ -213,7 +216,6 @@ def _price(
     most = inside[:, :kept] @ turned[:, :kept].T + outside + queries @ mean  # (s, q)
     most += np.sqrt((steps**2).sum() / 12)  # about the length of an error
     scores = sample @ queries.T
-    k = min(_TRIED_K, len(sample))
     in_question = np.mean(most >= np.partition(scores, -k, axis=0)[-k] - 1e-6)  # copies are in question
     return width + float(in_question) * _GATHERED * 2 * sample.shape[1]
 

@@ -111,6 +111,17 @@ def test_the_width_follows_what_the_queries_leave_in_question(unit_vectors: Any)
     assert wide is None or wide.width > 128
 
 
+@pytest.mark.parametrize(("n", "rank"), [(5, 5), (500, 10), (1500, 3), (6000, 1)])
+def test_the_sample_is_asked_for_as_few_as_are_wanted_of_all_rows(
+    n: int, rank: int, halves: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tenth best of 1500 rows is about the third of the 512 among them."""
+    whole, ranks = room._price, []
+    monkeypatch.setattr(room, "_price", lambda *given: ranks.append(given[-1]) or whole(*given))
+    sketch_of(np.resize(halves, (n, DIM)))
+    assert set(ranks) == {rank}
+
+
 def test_copies_of_one_row_are_worth_no_sketch(halves: np.ndarray) -> None:
     assert sketch_of(np.repeat(halves[:1], 1000, axis=0)) is None
 
