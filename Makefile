@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-# Fifty kills at random instants, and recall with and without fast preprocessing: minutes.
+# Fifty kills at random instants, recall with and without fast preprocessing, whole towers, a hub from nothing: minutes.
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 

@@ -117,6 +117,7 @@ print(json.dumps(dict(name=choice.name, sentence=choice.sentence)))
 """
 
 
+@pytest.mark.slow
 def test_download_then_work_without_the_hub(python, small_hub, tiny_encoder, tiny_model):
     expected = tiny_encoder.encode_texts(["a dog"])
     megabytes = round((tiny_model / "open_clip_model.safetensors").stat().st_size / 1e6)
@@ -130,6 +131,7 @@ def test_download_then_work_without_the_hub(python, small_hub, tiny_encoder, tin
     np.testing.assert_allclose(again["vectors"], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cached_weights_cause_no_request(python, small_hub):
     python(LOAD, small_hub.address)
     small_hub.asked.clear()

@@ -70,6 +70,7 @@ def test_siglip_writes_its_bias(quarters, tmp_path, tiny_model):
     assert model.logit_scale.exp().item() == pytest.approx(10, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_followed(quarters, tmp_path, tiny_model, other_model, builtin_encoder):
     """Without any other pull the student orders photos for a caption more like its teacher than before."""
     from retrieval.images import open_image

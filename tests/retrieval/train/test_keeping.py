@@ -50,6 +50,7 @@ def ran(monkeypatch):
     return ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [None, 6])
 def test_both_towers_frozen(quarters, tmp_path, monkeypatch, ran, chunk):
     seen = []
