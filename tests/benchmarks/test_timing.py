@@ -17,3 +17,11 @@ def test_latencies_are_in_milliseconds(monkeypatch):
     found = timing.latencies(seen.append, ["a", "b", "c"])
     assert seen == ["a", "b", "c"]
     assert found == pytest.approx({"p50_ms": 2, "p95_ms": 3, "p99_ms": 3})
+
+
+def test_what_is_noted_is_in_milliseconds(monkeypatch):
+    clock = iter([1.0, 1.004, 7.0, 7.001])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    call, taken = timing.noted(lambda a, b: a + b)
+    assert [call(1, 2), call(3, 4)] == [3, 7]
+    assert taken == pytest.approx([4, 1])
