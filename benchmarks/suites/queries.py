@@ -6,8 +6,8 @@ not embedded. Warm is Collection.search, one new query at a time; the peer embed
 float32 and multiplies with the matrix of vectors in numpy. Over 100,000 vectors, which are made up from
 those of captions, it stands beside the text tower alone: the built-in encoder's, which is small, and that
 of ViT-B-32. The latter's weights are random, so what is searched with are vectors of the built-in one.
-Processes differ by some percent in how fast the same tower is, so how many times as long as its tower a
-query takes is measured within one: "times tower" has both percentiles of the same calls.
+"Times tower" is how many times as long as its own tower a query takes, both within one process. There the
+tower may be slower than alone, as a search takes room in the processor's caches from it.
 
     python -m benchmarks.suites.queries photos.collection "a dog in the snow"
 
